@@ -1,0 +1,490 @@
+"""The in-memory backend: dicts under one lock. A full backend, and the model that the others are judged by.
+
+A commit is checked as a whole before anything of it is applied, so that nothing has to be undone. Rows are frozen,
+so what is handed out can be shared.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from threadline import clock
+from threadline.backend import (
+    At,
+    Backend,
+    Batch,
+    Blob,
+    CheckpointQuery,
+    CheckpointRow,
+    Commit,
+    Entry,
+    EntryPut,
+    EntryQuery,
+    Head,
+    HeadFacts,
+    Range,
+    Reason,
+    Refused,
+    Row,
+    Slot,
+    SlotQuery,
+    StoreInfo,
+    ThreadFacts,
+    ThreadQuery,
+    ThreadRow,
+    judge,
+)
+from threadline.errors import ReleasedError
+
+#: How long a commit can be repeated with its `op_id`, in microseconds.
+JOURNAL_US = 24 * 3600 * 1_000_000
+
+
+@dataclass(slots=True)
+class _Space:
+    """One namespace of a thread."""
+
+    namespace: str
+    head_version: int = 0
+    last_version: int = 0
+    marks: bytes = b""
+    checkpoints: dict[int, CheckpointRow] = field(default_factory=dict)
+    rows: dict[tuple[int, int], Row] = field(default_factory=dict)
+    blobs: dict[bytes, Blob] = field(default_factory=dict)
+    entries: dict[int, Entry] = field(default_factory=dict)
+    by_id: dict[str, int] = field(default_factory=dict)
+    slots: dict[tuple[str, str], Slot] = field(default_factory=dict)
+    checkpoint_terms: dict[int, frozenset[int]] = field(default_factory=dict)
+    entry_terms: dict[int, frozenset[int]] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Thread:
+    """A thread, or what a deletion leaves of it (`row` None)."""
+
+    row: ThreadRow | None = None
+    rev: int = 0
+    last_seq: int = 0
+    terms: frozenset[int] = frozenset()
+    spaces: dict[bytes, _Space] = field(default_factory=dict)
+    journal: dict[bytes, Commit] = field(default_factory=dict)
+
+    def space(self, ns: bytes, namespace: str) -> _Space:
+        space = self.spaces.setdefault(ns, _Space(namespace))
+        space.namespace = namespace
+        return space
+
+
+class MemoryBackend(Backend):
+    """Keeps everything in this process; gone when the object is."""
+
+    name: ClassVar[str] = "memory"
+
+    def __init__(self, *, now_us: Callable[[], int] | None = None) -> None:
+        self._now_us = now_us or clock.now_us
+        self._salt = clock.random_bytes(16)
+        self._threads: dict[bytes, _Thread] = {}
+        self._lock = threading.RLock()
+        self._closed = False
+
+    async def open(self) -> StoreInfo:
+        self._check_open()
+        return StoreInfo(self._salt, {"durable": False})
+
+    async def close(self) -> None:
+        self._closed = True
+
+    # Writing ------------------------------------------------------------------------------------------
+
+    async def commit(self, batches: Sequence[Batch]) -> list[Commit]:
+        self._check_open()
+        with self._lock:
+            known = [self._committed(batch) for batch in batches]
+            for batch, commit in zip(batches, known, strict=True):
+                if commit is None:
+                    self._check(batch)
+            return [
+                commit or self._apply(batch) for batch, commit in zip(batches, known, strict=True)
+            ]
+
+    def _committed(self, batch: Batch) -> Commit | None:
+        thread = self._threads.get(batch.key)
+        commit = thread.journal.get(batch.op_id) if thread else None
+        return dataclasses.replace(commit, duplicate=True) if commit else None
+
+    def _check(self, batch: Batch) -> None:
+        thread = self._threads.get(batch.key)
+        space = thread.spaces.get(batch.ns) if thread else None
+        facts = None
+        if thread is not None and thread.row is not None:
+            row = thread.row
+            names = (row.tenant, row.app, row.thread_id)
+            facts = ThreadFacts(True, names, row.user, row.incarnation, row.gc)
+        judge(batch, facts, HeadFacts(space.head_version, space.last_version) if space else HeadFacts())
+        if batch.tail is not None:
+            entries = space.entries if space else {}
+            tail = [(seq, e.digest) for seq, e in sorted(entries.items()) if seq > batch.tail.after]
+            if tail != list(batch.tail.expected):
+                raise Refused(Reason.CONFLICT)
+
+    def _apply(self, batch: Batch) -> Commit:
+        at = self._now_us()
+        thread = self._threads.setdefault(batch.key, _Thread())
+        thread.rev += 1
+        row = thread.row or self._born(batch, at)
+        at = max(at, row.activity_at)
+        if batch.erase:
+            commit = Commit(thread.rev, at, row.incarnation)
+            self._erase(thread)
+            thread.journal[batch.op_id] = commit
+            return commit
+        space = thread.space(batch.ns, batch.namespace)
+        version = self._put_checkpoint(space, batch, at)
+        removed, popped = self._remove_entries(space, batch)
+        seqs = tuple(self._put_entry(thread, space, put, at) for put in batch.entries)
+        for entry in batch.rewrite_entries:
+            old = space.entries[entry.seq]
+            space.entries[entry.seq] = dataclasses.replace(entry, created_at=old.created_at)
+        written = tuple(self._put_slot(space, put.slot, put.mode, at) for put in batch.slots)
+        if batch.thread is not None:
+            said = batch.thread
+            thread.terms = frozenset(said.terms)
+            row = dataclasses.replace(
+                row,
+                info=said.info,
+                title=said.title,
+                key_id=said.key_id,
+                user=row.user if row.user is not None else said.owner,
+                lineage=said.lineage or row.lineage,
+            )
+        thread.row = dataclasses.replace(
+            row,
+            rev=thread.rev,
+            gc=row.gc + bool(batch.merged),
+            activity_at=at,
+            message_count=sum(len(each.entries) for each in thread.spaces.values()),
+            checkpoint_count=sum(len(each.checkpoints) for each in thread.spaces.values()),
+        )
+        commit = Commit(thread.rev, at, row.incarnation, version, seqs, removed, popped, written)
+        thread.journal[batch.op_id] = commit
+        self._trim_journal(thread, at)
+        return commit
+
+    @staticmethod
+    def _born(batch: Batch, at: int) -> ThreadRow:
+        tenant, app, thread_id = batch.names
+        return ThreadRow(
+            key=batch.key,
+            tenant=tenant,
+            app=app,
+            thread_id=thread_id,
+            user=batch.user,
+            incarnation=batch.incarnation,
+            created_at=at,
+            activity_at=at,
+        )
+
+    @staticmethod
+    def _erase(thread: _Thread) -> None:
+        thread.row, thread.terms = None, frozenset()
+        thread.spaces = {
+            ns: _Space("", last_version=space.last_version) for ns, space in thread.spaces.items()
+        }
+        thread.journal = {
+            op_id: dataclasses.replace(commit, popped=()) for op_id, commit in thread.journal.items()
+        }
+
+    @staticmethod
+    def _put_checkpoint(space: _Space, batch: Batch, at: int) -> int | None:
+        for merged in batch.merged:
+            for key, row in list(space.rows.items()):
+                if row.log == merged.log and merged.start <= row.start < merged.end:
+                    del space.rows[key]
+            space.rows[merged.log, merged.start] = merged
+        space.rows.update({(row.log, row.start): row for row in batch.rows})
+        for blob in batch.blobs:
+            space.blobs.setdefault(blob.id, blob)
+        if batch.marks:
+            space.marks = batch.marks
+        checkpoint = batch.checkpoint
+        if checkpoint is None:
+            return None
+        space.checkpoints[checkpoint.version] = dataclasses.replace(checkpoint, created_at=at)
+        space.checkpoint_terms[checkpoint.version] = frozenset(batch.checkpoint_terms)
+        space.head_version = space.last_version = checkpoint.version
+        return checkpoint.version
+
+    @staticmethod
+    def _remove_entries(space: _Space, batch: Batch) -> tuple[int, tuple[Entry, ...]]:
+        gone = {space.by_id[ext_id] for ext_id in batch.remove_entries if ext_id in space.by_id}
+        popped: tuple[Entry, ...] = ()
+        if batch.clear_entries:
+            gone.update(space.entries)
+        if batch.tail is not None:
+            gone.update(seq for seq, _ in batch.tail.expected)
+        if batch.pop_entries:
+            last = sorted(space.entries)[-batch.pop_entries :]
+            popped = tuple(space.entries[seq] for seq in last)
+            gone.update(last)
+        for seq in gone:
+            entry = space.entries.pop(seq)
+            space.entry_terms.pop(seq, None)
+            if entry.ext_id is not None:
+                del space.by_id[entry.ext_id]
+        return len(gone), popped
+
+    @staticmethod
+    def _put_entry(thread: _Thread, space: _Space, put: EntryPut, at: int) -> int:
+        entry = put.entry
+        seq = space.by_id.get(entry.ext_id) if entry.ext_id is not None else None
+        if seq is not None:
+            if put.on_duplicate == "ignore":
+                return seq
+            old = space.entries[seq]
+            if entry.meta is None:
+                entry = dataclasses.replace(entry, meta=old.meta)
+            else:
+                space.entry_terms[seq] = frozenset(put.terms)
+            space.entries[seq] = dataclasses.replace(entry, seq=seq, created_at=old.created_at)
+            return seq
+        thread.last_seq += 1
+        seq = thread.last_seq
+        space.entries[seq] = dataclasses.replace(entry, seq=seq, created_at=at)
+        space.entry_terms[seq] = frozenset(put.terms)
+        if entry.ext_id is not None:
+            space.by_id[entry.ext_id] = seq
+        return seq
+
+    @staticmethod
+    def _put_slot(space: _Space, slot: Slot, mode: str, at: int) -> bool:
+        key = (slot.kind, slot.key)
+        old = space.slots.get(key)
+        there = old is not None and (old.expires_at is None or old.expires_at > at)
+        if mode == "delete":
+            space.slots.pop(key, None)
+            return there
+        if mode == "if_absent" and there:
+            return False
+        space.slots[key] = slot
+        return True
+
+    @staticmethod
+    def _trim_journal(thread: _Thread, at: int) -> None:
+        if thread.rev % 64 == 0:
+            thread.journal = {
+                op_id: commit
+                for op_id, commit in thread.journal.items()
+                if commit.at > at - JOURNAL_US
+            }
+
+    # Reading ------------------------------------------------------------------------------------------
+
+    async def read_head(
+        self,
+        key: bytes,
+        ns: bytes,
+        user: str | None,
+        *,
+        at: At | None = None,
+        known: tuple[bytes, int] | None = None,
+        content: bool = True,
+    ) -> Head:
+        with self._lock:
+            thread = self._live(key, user)
+            if thread is None or thread.row is None:
+                return Head(last_version=self._retired(key, ns))
+            space = thread.spaces.get(ns) or _Space("")
+            head = Head(
+                thread=thread.row,
+                head_version=space.head_version,
+                last_version=space.last_version,
+                marks=space.marks,
+            )
+            if at is None and known == (thread.row.incarnation, space.head_version):
+                return dataclasses.replace(head, unchanged=True)
+            checkpoint = _find(space, at)
+            if checkpoint is None or not content:
+                return dataclasses.replace(head, checkpoint=checkpoint)
+            return dataclasses.replace(
+                head,
+                checkpoint=checkpoint,
+                rows=tuple(_covering(space, checkpoint.refs)),
+                blobs=tuple(space.blobs[each] for each in dict.fromkeys(checkpoint.blob_refs)),
+            )
+
+    async def read_rows(
+        self, key: bytes, ns: bytes, user: str | None, ranges: Sequence[Range]
+    ) -> list[Row]:
+        with self._lock:
+            space = self._space(key, ns, user)
+            return _covering(space, ranges) if space else []
+
+    async def read_checkpoints(
+        self, key: bytes, ns: bytes, user: str | None, query: CheckpointQuery
+    ) -> list[CheckpointRow]:
+        with self._lock:
+            space = self._space(key, ns, user)
+            found = [
+                row
+                for version, row in sorted(space.checkpoints.items(), reverse=True)
+                if (query.before is None or version < query.before)
+                and (query.name is None or row.name == query.name)
+                and space.checkpoint_terms[version].issuperset(query.terms)
+            ] if space else []
+            return found[: query.limit]
+
+    async def read_entries(
+        self, key: bytes, ns: bytes, user: str | None, query: EntryQuery
+    ) -> list[Entry]:
+        with self._lock:
+            space = self._space(key, ns, user)
+            if space is None:
+                return []
+            found = [
+                entry
+                for seq, entry in sorted(space.entries.items(), reverse=query.newest)
+                if seq > query.after
+                and (query.before is None or seq < query.before)
+                and (query.ext_ids is None or entry.ext_id in query.ext_ids)
+                and (query.role is None or entry.role == query.role)
+                and space.entry_terms[seq].issuperset(query.terms)
+                and _holds(entry, query.phrases)
+            ]
+            return found[: query.limit]
+
+    async def search(
+        self, threads: ThreadQuery, phrases: Sequence[str], *, before: int | None, limit: int
+    ) -> list[tuple[int, ThreadRow, Entry]]:
+        with self._lock:
+            hits = [
+                (thread.row, entry)
+                for thread in self._listed(threads)
+                for space in thread.spaces.values()
+                for entry in space.entries.values()
+                if thread.row is not None and _holds(entry, phrases)
+            ]
+            hits.sort(key=lambda hit: (hit[1].created_at, hit[0].key, hit[1].seq))
+            numbered = [(number + 1, *hit) for number, hit in enumerate(hits)]
+            found = [hit for hit in reversed(numbered) if before is None or hit[0] < before]
+            return found[:limit]
+
+    async def read_slots(
+        self, key: bytes, ns: bytes, user: str | None, query: SlotQuery
+    ) -> list[Slot]:
+        with self._lock:
+            space, now = self._space(key, ns, user), self._now_us()
+            found = [
+                slot
+                for (kind, name), slot in sorted(
+                    space.slots.items() if space else (), key=lambda item: item[0][1].encode()
+                )
+                if kind == query.kind
+                and name.startswith(query.prefix)
+                and (query.after is None or name.encode() > query.after.encode())
+                and (slot.expires_at is None or slot.expires_at > now)
+            ]
+            return found[: query.limit]
+
+    async def read_threads(self, query: ThreadQuery) -> list[ThreadRow]:
+        with self._lock:
+            rows = [thread.row for thread in self._listed(query) if thread.row is not None]
+            rows.sort(key=lambda row: (row.activity_at, row.key), reverse=not query.oldest)
+            if query.after is not None:
+                edge = query.after
+                rows = [
+                    row
+                    for row in rows
+                    if ((row.activity_at, row.key) > edge) == query.oldest
+                    and (row.activity_at, row.key) != edge
+                ]
+            return rows[: query.limit]
+
+    async def measure(self, key: bytes | None) -> dict[str, int]:
+        self._check_open()
+        with self._lock:
+            threads = [t for k, t in self._threads.items() if t.row and key in (None, k)]
+            spaces = [space for thread in threads for space in thread.spaces.values()]
+            sizes = {
+                "checkpoint_bytes": sum(
+                    len(c.payload) for space in spaces for c in space.checkpoints.values()
+                ),
+                "row_bytes": sum(len(r.payload) for space in spaces for r in space.rows.values())
+                + sum(len(b.payload) for space in spaces for b in space.blobs.values()),
+                "message_bytes": sum(
+                    len(e.payload) for space in spaces for e in space.entries.values()
+                ),
+            }
+            return {
+                "threads": len(threads),
+                "namespaces": len(spaces),
+                "checkpoints": sum(len(space.checkpoints) for space in spaces),
+                "messages": sum(len(space.entries) for space in spaces),
+                "rows": sum(len(space.rows) for space in spaces),
+                **sizes,
+                "store_bytes": sum(sizes.values()),
+            }
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ReleasedError()
+
+    def _live(self, key: bytes, user: str | None) -> _Thread | None:
+        self._check_open()
+        thread = self._threads.get(key)
+        if thread is None or thread.row is None:
+            return None
+        return thread if user is None or thread.row.user == user else None
+
+    def _retired(self, key: bytes, ns: bytes) -> int:
+        thread = self._threads.get(key)
+        if thread is None or thread.row is not None or ns not in thread.spaces:
+            return 0
+        return thread.spaces[ns].last_version
+
+    def _space(self, key: bytes, ns: bytes, user: str | None) -> _Space | None:
+        thread = self._live(key, user)
+        return thread.spaces.get(ns) if thread else None
+
+    def _listed(self, query: ThreadQuery) -> Iterable[_Thread]:
+        self._check_open()
+        return [
+            thread
+            for thread in self._threads.values()
+            if thread.row is not None
+            and query.tenant in (None, thread.row.tenant)
+            and query.app in (None, thread.row.app)
+            and query.user in (None, thread.row.user)
+            and thread.terms.issuperset(query.terms)
+        ]
+
+
+def _find(space: _Space, at: At | None) -> CheckpointRow | None:
+    if at is None:
+        return space.checkpoints.get(space.head_version)
+    for _, row in sorted(space.checkpoints.items(), reverse=True):
+        if at.version is not None and row.version == at.version:
+            return row
+        if at.ext_id is not None and row.ext_id == at.ext_id:
+            return row
+        if at.name is not None and row.name == at.name:
+            return row
+    return None
+
+
+def _covering(space: _Space, ranges: Sequence[Range]) -> list[Row]:
+    return [
+        row
+        for _, row in sorted(space.rows.items())
+        if any(r.log == row.log and row.start < r.end and r.start < row.end for r in ranges)
+    ]
+
+
+def _holds(entry: Entry, phrases: Sequence[str]) -> bool:
+    if not phrases:
+        return True
+    spaced = f" {entry.search or ''} "
+    return all(f" {phrase} " in spaced for phrase in phrases)

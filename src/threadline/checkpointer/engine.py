@@ -1,0 +1,186 @@
+"""What every pipeline shares: the backend, the cache, the codec, and how a refusal becomes an error for the user."""
+
+from __future__ import annotations
+
+import weakref
+from collections import OrderedDict
+from collections.abc import Mapping
+from threading import RLock
+from typing import Any, NoReturn
+
+from threadline import clock
+from threadline.backend import Backend, Batch, Commit, Reason, Refused, StoreInfo
+from threadline.cache import Cache
+from threadline.codec.envelope import Codec, Payload, Where
+from threadline.codec.values import decode, encode
+from threadline.config import Address
+from threadline.errors import ConflictError, ReleasedError, ThreadlineError, ThreadNotFoundError
+from threadline.history.watch import Watch
+
+#: How often a write that has no base is computed again because others were faster.
+ATTEMPTS = 1000
+#: For how many threads this process remembers which class a state was put as.
+KINDS_KEPT = 10_000
+
+
+class Engine:
+    """One store as the pipelines see it. `max_stale`: seconds for which a cached state may be trusted."""
+
+    def __init__(
+        self,
+        backend: Backend,
+        cache: Cache | None,
+        *,
+        state_class: type | None = None,
+        require_user: bool = False,
+        require_base: bool = False,
+        max_stale: float = 2.0,
+        codec: Codec | None = None,
+    ) -> None:
+        self.backend, self.cache, self.codec = backend, cache, codec or Codec()
+        self.state_class, self.max_stale = state_class, max_stale
+        self.require_user, self.require_base = require_user, require_base
+        self.watches = StateWatches()
+        self._info: StoreInfo | None = None
+        self._released = False
+
+    async def ready(self) -> StoreInfo:
+        """The store, opened at the first call. Raises ReleasedError after `release`."""
+        if self._released:
+            raise ReleasedError()
+        if self._info is None:
+            self._info = await self.backend.open()
+        return self._info
+
+    async def release(self) -> None:
+        """Let go of the store; every later call raises ReleasedError."""
+        if not self._released:
+            self._released = True
+            await self.backend.close()
+
+    async def key(self, address: Address) -> bytes:
+        """The thread key of an address. Raises ValueError when a user is required and none is named."""
+        self.check_user(address)
+        return address.thread_key((await self.ready()).salt)
+
+    def check_user(self, address: Address) -> None:
+        """Raise ValueError when this checkpointer requires a user and the config names none."""
+        if self.require_user and address.user is None:
+            raise ValueError("this checkpointer requires a user_id in every config")
+
+    async def commit(self, batch: Batch) -> Commit:
+        """Commit one batch. Raises Refused, for the pipeline to judge."""
+        (commit,) = await self.backend.commit([batch])
+        return commit
+
+    def seal(self, value: Any, where: Where) -> Payload:
+        """A plain value as a payload. Raises NotStorableError."""
+        return self.codec.seal(encode(value), where)
+
+    def open(self, data: bytes, key_id: int, where: Where) -> Any:
+        """The plain value of a payload. Raises CorruptionError."""
+        return decode(self.codec.open(data, key_id, where))
+
+
+def read_op_id(op_id: str | None) -> bytes:
+    """The 16 bytes of a caller's `op_id` (32 hexadecimal digits, e.g. a UUID), or new ones.
+
+    Raises TypeError, ValueError.
+    """
+    if op_id is None:
+        return clock.new_id_bytes()
+    if not isinstance(op_id, str):
+        raise TypeError(f"op_id must be a str, not {type(op_id).__name__}")
+    try:
+        data = bytes.fromhex(op_id.replace("-", ""))
+    except ValueError:
+        data = b""
+    if len(data) != 16:
+        raise ValueError(f"op_id must be 32 hexadecimal digits (e.g. a UUID), not {op_id!r}")
+    return data
+
+
+def refuse(address: Address, refused: Refused, expected: int | None = None) -> NoReturn:
+    """Raise what a refused write means to the user."""
+    thread = repr(address.thread_id)
+    if refused.reason is Reason.CONFLICT:
+        current = refused.current
+        raise ConflictError(
+            f"thread {thread} has moved: it is at version {current}, and this write was computed from version "
+            f"{expected}; nothing was written. Load the state again, or put it to another thread to keep both."
+            if expected is not None
+            else f"thread {thread} is not as this write expected; nothing was written. Read it again.",
+            thread_id=address.thread_id,
+            expected=expected,
+            current=current,
+        ) from None
+    if refused.reason is Reason.MISSING:
+        whose = "" if address.user_id is None else f" for user {address.user_id!r}"
+        raise ThreadNotFoundError(
+            f"thread {thread} does not exist{whose}, or was deleted since; nothing was written"
+        ) from None
+    if refused.reason is Reason.NAMES:
+        raise ThreadlineError(f"the key of thread {thread} is taken by another thread") from None
+    raise ConflictError(
+        f"thread {thread} changed too often while this write was being computed; nothing was written",
+        thread_id=address.thread_id,
+        expected=expected,
+    ) from None
+
+
+class StateWatches:
+    """The watches of each state object that was loaded or put, by identity; gone with the object."""
+
+    def __init__(self) -> None:
+        self._lock = RLock()  # Re-entrant: a collection inside the lock may end another state's life.
+        self._kept: dict[int, tuple[weakref.ref[Any], tuple[bytes, bytes, int], dict[str, Watch]]] = {}
+
+    def of(self, state: object, key: bytes, incarnation: bytes, version: int) -> Mapping[str, Watch]:
+        """The watches of this very object, if they were taken at this version of this address."""
+        with self._lock:
+            kept = self._kept.get(id(state))
+        if kept is None or kept[0]() is not state or kept[1] != (key, incarnation, version):
+            return {}
+        return kept[2]
+
+    def keep(
+        self, state: object, key: bytes, incarnation: bytes, version: int, watches: dict[str, Watch]
+    ) -> None:
+        """Remember them, instead of what was known of this object."""
+        number = id(state)
+
+        def gone(dead: weakref.ref[Any]) -> None:
+            with self._lock:
+                if number in self._kept and self._kept[number][0] is dead:
+                    del self._kept[number]
+
+        with self._lock:
+            try:
+                self._kept[number] = (weakref.ref(state, gone), (key, incarnation, version), watches)
+            except TypeError:  # A plain dict or a slotted class: such a state is compared by content.
+                self._kept.pop(number, None)
+
+
+class Kinds:
+    """The class that a state was last put as in this process, by address; the least recent are forgotten."""
+
+    def __init__(self) -> None:
+        self._lock = RLock()
+        self._kinds: OrderedDict[bytes, type] = OrderedDict()
+
+    def get(self, key: bytes) -> type | None:
+        """The class, or None."""
+        with self._lock:
+            return self._kinds.get(key)
+
+    def put(self, key: bytes, kind: type) -> None:
+        """Remember the class."""
+        with self._lock:
+            self._kinds[key] = kind
+            self._kinds.move_to_end(key)
+            while len(self._kinds) > KINDS_KEPT:
+                self._kinds.popitem(last=False)
+
+
+#: Shared by every checkpointer of the process: keys hold the store's salt, so that stores never meet.
+kinds = Kinds()

@@ -1,0 +1,158 @@
+"""A state as the store has it, opened: which fields, which items, in JSON bytes. Never mutated.
+
+It is what a read decodes, what the next put computes its delta against, and what the cache keeps.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from threadline.backend import CheckpointRow, Head, Row
+from threadline.codec.digest import blob_id
+from threadline.codec.envelope import Codec, Where
+from threadline.codec.records import NONE, VALUE, Shape, default_kind, shape_of
+from threadline.codec.rows import Items
+from threadline.codec.values import decode, decode_items
+from threadline.errors import CorruptionError
+from threadline.history.delta import Piece
+from threadline.history.head import FIELDS, BlobAt, HeadDoc, Inline, Item, Pieces
+from threadline.history.logs import Mark, open_row, read_marks
+
+#: The field that holds a state which is no record (a dict with other keys than plain texts).
+WHOLE = "value"
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One version of one namespace's state. `fields`: the JSON bytes of each field that is no list; `lists`: the
+    items of each list. `marks` and `last_version` belong to the namespace as it was when this was the head."""
+
+    incarnation: bytes
+    row: CheckpointRow
+    doc: HeadDoc
+    marks: tuple[Mark, ...]
+    last_version: int
+    fields: Mapping[str, bytes]
+    lists: Mapping[str, tuple[Items, ...]]
+
+    @property
+    def version(self) -> int:
+        """The version of this state."""
+        return self.row.version
+
+    @property
+    def cleared(self) -> bool:
+        """Whether this version says that there is no state."""
+        return self.doc.shape == NONE
+
+    @property
+    def size(self) -> int:
+        """Roughly the bytes of memory it takes."""
+        items = sum(len(chunk.body) for chunks in self.lists.values() for chunk in chunks)
+        return 2048 + items + sum(map(len, self.fields.values()))
+
+    def values(self) -> dict[str, Any]:
+        """The decoded value of each field, in the order of the state."""
+        return {name: self.value(name) for name in self.doc.fields}
+
+    def value(self, name: str) -> Any:
+        """The decoded value of one field; a new object at each call."""
+        if name in self.lists:
+            return decode_items(b",".join(chunk.body for chunk in self.lists[name]))
+        return decode(self.fields[name])
+
+    def build(self, kind: type | None) -> Any:
+        """The state as an object of `kind` (None: the class that its shape tells). Raises TypeError, ValueError."""
+        values = self.values()
+        if self.doc.shape == VALUE:
+            values = values[WHOLE]
+        return shape_of(kind or default_kind(self.doc.shape, values)).build(values)
+
+    def shape(self, kind: type | None) -> Shape:
+        """The shape that `build` uses."""
+        return shape_of(kind or default_kind(self.doc.shape, self.doc.fields))
+
+
+def open_head(head: Head, codec: Codec, thread_id: str) -> Snapshot | None:
+    """The snapshot in what a backend read with its content; None when there is no state.
+
+    Raises CorruptionError, naming thread and version.
+    """
+    row, thread = head.checkpoint, head.thread
+    if row is None or thread is None:
+        return None
+    try:
+        doc = open_doc(row, codec)
+        spans = _Spans(head.rows, codec)
+        blobs = {blob.id: blob for blob in head.blobs}
+        fields: dict[str, bytes] = {}
+        lists: dict[str, tuple[Items, ...]] = {}
+        for name, place in doc.fields.items():
+            match place:
+                case Inline(data):
+                    fields[name] = data
+                case Item(position):
+                    fields[name] = spans.item(FIELDS, position)
+                case BlobAt(address):
+                    fields[name] = _open_blob(blobs, address, codec)
+                case Pieces(log, pieces):
+                    lists[name] = tuple(spans.items(log, pieces))
+        marks = tuple(read_marks(head.marks))
+    except CorruptionError as error:
+        raise CorruptionError(f"thread {thread_id!r}, version {row.version}: {error}") from None
+    slim = dataclasses.replace(row, payload=b"")
+    return Snapshot(thread.incarnation, slim, doc, marks, head.last_version, fields, lists)
+
+
+def open_doc(row: CheckpointRow, codec: Codec) -> HeadDoc:
+    """The head document of a checkpoint's row. Raises CorruptionError."""
+    return HeadDoc.from_bytes(codec.open(row.payload, row.key_id, Where("head")), row.blob_refs)
+
+
+def _open_blob(blobs: Mapping[bytes, Any], address: bytes, codec: Codec) -> bytes:
+    blob = blobs.get(address)
+    if blob is None:
+        raise CorruptionError(f"the blob {address.hex()} is missing")
+    data = codec.open(blob.payload, blob.key_id, Where("blob"))
+    if blob_id(data) != address:
+        raise CorruptionError(f"the blob {address.hex()} has another content")
+    return data
+
+
+class _Spans:
+    """Opened rows, found by log and position."""
+
+    def __init__(self, rows: Iterable[Row], codec: Codec) -> None:
+        self._rows: dict[int, list[tuple[int, int, Items]]] = {}
+        for row in sorted(rows, key=lambda row: (row.log, row.start)):
+            opened = (row.start, row.end, open_row(row, codec))
+            self._rows.setdefault(row.log, []).append(opened)
+
+    def item(self, log: int, position: int) -> bytes:
+        (items,) = self.items(log, [(position, position + 1)])
+        return items.body
+
+    def items(self, log: int, pieces: Sequence[Piece]) -> Iterable[Items]:
+        rows = self._rows.get(log, [])
+        starts = [start for start, _, _ in rows]
+        for start, end in pieces:
+            number = max(bisect_right(starts, start) - 1, 0)
+            while start < end:
+                if number >= len(rows) or not rows[number][0] <= start < rows[number][1]:
+                    raise CorruptionError(f"items {start} to {end} of log {log} are missing")
+                row_start, row_end, items = rows[number]
+                stop = min(end, row_end)
+                yield _slice(items, start - row_start, stop - row_start)
+                start, number = stop, number + 1
+
+
+def _slice(items: Items, start: int, stop: int) -> Items:
+    if start == 0 and stop == len(items.lengths):
+        return items
+    before = sum(items.lengths[:start]) + start
+    lengths = items.lengths[start:stop]
+    return Items(lengths, items.body[before : before + sum(lengths) + len(lengths) - 1])

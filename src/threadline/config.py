@@ -1,0 +1,157 @@
+"""The `config` dict of a call, read into an `Address`.
+
+Every public method takes a plain dict. It is read here once, checked here once, and never written to.
+Keys that frameworks add are ignored.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from threadline.codec.digest import framed
+
+#: Longest `user_id`, `tenant` and `app`, and longest `thread_id` and `namespace`, in characters.
+SHORT, LONG = 255, 1024
+
+Config = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a call points: who, which thread, which namespace, and which moment of its past.
+
+    `user` is the canonical owner text (`"s:alice"`, `"i:42"`) or None when the caller named none.
+    `version`, `checkpoint_id` and `name` are None unless the config addresses the past.
+    """
+
+    tenant: str
+    app: str
+    thread_id: str
+    namespace: str
+    user: str | None
+    version: int | None = None
+    checkpoint_id: str | None = None
+    name: str | None = None
+    run_id: str | None = None
+    state_class: type | None = None
+
+    @property
+    def user_id(self) -> str | int | None:
+        """The owner as the caller wrote it."""
+        return user_id_of(self.user)
+
+    @property
+    def past(self) -> bool:
+        """Whether the config addresses the past rather than the head."""
+        return not (self.version is None and self.checkpoint_id is None and self.name is None)
+
+    def thread_key(self, salt: bytes) -> bytes:
+        """The 16 bytes that every key of this thread begins with: keyed BLAKE2b of its framed names."""
+        names = framed(self.tenant, self.app, self.thread_id)
+        return hashlib.blake2b(names, digest_size=16, key=salt, person=b"thread").digest()
+
+    @property
+    def ns_key(self) -> bytes:
+        """The 8 bytes that stand for the namespace in keys."""
+        return namespace_key(self.namespace)
+
+
+def namespace_key(namespace: str) -> bytes:
+    """The 8 bytes that stand for a namespace in keys; the default namespace is all zeros."""
+    if not namespace:
+        return bytes(8)
+    return hashlib.blake2b(framed(namespace), digest_size=8, person=b"namespace").digest()
+
+
+def read_config(config: Config, *, thread: bool = True, write: bool = False) -> Address:
+    """Check a config and turn it into an Address.
+
+    `thread`: a `thread_id` is required. `write`: addressing the past is refused.
+    Raises TypeError for a value of the wrong type, ValueError for one that is missing or out of bounds.
+    """
+    if not isinstance(config, Mapping):
+        raise TypeError(f"config must be a dict, not {type(config).__name__}")
+    version = config.get("version")
+    if version is not None and (isinstance(version, bool) or not isinstance(version, int)):
+        raise TypeError(f"config['version'] must be an int, not {type(version).__name__}")
+    if version is not None and version < 1:
+        raise ValueError(f"config['version'] must be 1 or more, not {version}")
+    state_class = config.get("state_class")
+    if state_class is not None and not isinstance(state_class, type):
+        raise TypeError(f"config['state_class'] must be a class, not {state_class!r}")
+    address = Address(
+        tenant=_scope(config, "tenant", SHORT),
+        app=_scope(config, "app", SHORT),
+        thread_id=_thread_id(config, required=thread),
+        namespace=_scope(config, "namespace", LONG),
+        user=canonical_user(config.get("user_id")),
+        version=version,
+        checkpoint_id=_optional(config, "checkpoint_id"),
+        name=_optional(config, "name"),
+        run_id=_optional(config, "run_id"),
+        state_class=state_class,
+    )
+    if sum(part is not None for part in (address.version, address.checkpoint_id, address.name)) > 1:
+        raise ValueError("config addresses the past twice: give one of version, checkpoint_id and name")
+    if write and address.past:
+        raise ValueError(
+            f"config of thread {address.thread_id!r} addresses the past, which cannot be written to: "
+            "leave out version, checkpoint_id and name, or fork from there"
+        )
+    return address
+
+
+def text_id(value: object, what: str, longest: int, *, empty: bool = False) -> str:
+    """A checked identity. Raises TypeError unless it is a str, ValueError when it is out of bounds."""
+    if not isinstance(value, str):
+        raise TypeError(f"{what} must be a str, not {type(value).__name__}")
+    if not value and not empty:
+        raise ValueError(f"{what} must not be empty")
+    if len(value) > longest:
+        raise ValueError(f"{what} is {len(value)} characters long; at most {longest} are allowed")
+    for character in value:
+        if character < " " or "\x7f" <= character <= "\x9f" or "\ud800" <= character <= "\udfff":
+            raise ValueError(f"{what} contains the control character or surrogate {character!r}")
+    return str(value)
+
+
+def canonical_user(user_id: object) -> str | None:
+    """The owner as one text with a mark of its type, so that 42 and "42" are two users."""
+    if user_id is None:
+        return None
+    if isinstance(user_id, bool) or not isinstance(user_id, str | int):
+        raise TypeError(f"user_id must be a str or an int, not {type(user_id).__name__}")
+    if isinstance(user_id, int):
+        if not -(2**63) <= user_id < 2**63:
+            raise ValueError(f"user_id {user_id} does not fit 64 bits")
+        return f"i:{int(user_id)}"
+    return "s:" + text_id(user_id, "user_id", SHORT)
+
+
+def user_id_of(user: str | None) -> str | int | None:
+    """The owner as the caller wrote it, from its canonical text."""
+    if user is None:
+        return None
+    return int(user[2:]) if user.startswith("i:") else user[2:]
+
+
+def _thread_id(config: Config, *, required: bool) -> str:
+    value = config.get("thread_id")
+    if value is None:
+        if required:
+            raise ValueError("config has no thread_id")
+        return ""
+    return text_id(value, "thread_id", LONG)
+
+
+def _scope(config: Config, key: str, longest: int) -> str:
+    value = config.get(key)
+    return "" if value is None else text_id(value, key, longest, empty=True)
+
+
+def _optional(config: Config, key: str) -> str | None:
+    value = config.get(key)
+    return None if value is None else text_id(value, f"config[{key!r}]", SHORT)

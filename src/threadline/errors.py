@@ -1,0 +1,84 @@
+"""Everything Threadline raises, under one root.
+
+A message says what happened, to which thread, and what to do. `retryable` tells whether the same call may
+succeed when it is made again. What is raised when a store cannot be reached is a builtin
+`ConnectionError` as well, and what is raised for bad input a builtin `ValueError` or `TypeError`.
+"""
+
+from __future__ import annotations
+
+
+class ThreadlineError(Exception):
+    """Something went wrong in Threadline."""
+
+    retryable = False
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or (self.__doc__ or "").strip().splitlines()[0])
+
+
+class ConflictError(ThreadlineError):
+    """Another writer moved the head of this thread; load the state again, or fork.
+
+    Attributes: `thread_id`; `expected`, the version this write was computed from (0: must not exist);
+    `current`, the version the thread has now (0: no state).
+    """
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        thread_id: str = "",
+        expected: int | None = None,
+        current: int | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.thread_id, self.expected, self.current = thread_id, expected, current
+
+
+class ThreadNotFoundError(ThreadlineError, LookupError):
+    """This thread does not exist, was deleted, or belongs to another user."""
+
+
+class NotStorableError(ThreadlineError, TypeError, ValueError):
+    """A value cannot be stored so that it would come back equal; nothing was written."""
+
+
+class LimitError(ThreadlineError, ValueError):
+    """A value is larger or deeper than the store accepts; nothing was written."""
+
+
+class CorruptionError(ThreadlineError):
+    """Stored bytes are damaged: their content does not match what was committed."""
+
+
+class UnavailableError(ThreadlineError, ConnectionError):
+    """The store could not be reached; nothing is known to be wrong with the data."""
+
+    retryable = True
+
+
+class DeadlineError(UnavailableError, TimeoutError):
+    """The store did not answer before the deadline; nothing was written."""
+
+
+class OutcomeUnknownError(UnavailableError):
+    """The store did not say whether it committed; repeat the call with the same `op_id` to find out."""
+
+    def __init__(self, message: str | None = None, *, op_id: str = "") -> None:
+        super().__init__(message)
+        self.op_id = op_id
+
+
+class StorageFullError(ThreadlineError):
+    """The store has no room left; nothing was written."""
+
+    retryable = True
+
+
+class SchemaError(ThreadlineError):
+    """The store was written by a newer Threadline; upgrade this one before it is opened."""
+
+
+class ReleasedError(ThreadlineError, RuntimeError):
+    """This checkpointer was released; open a new one."""

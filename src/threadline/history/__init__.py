@@ -1,0 +1,1 @@
+"""Ranges over logs: what changed, delta, fold, merge, retention, diff (pure)."""
