@@ -40,7 +40,9 @@ def from_us(microseconds: int) -> datetime:
 def to_us(moment: datetime) -> int:
     """Microseconds since the epoch of an aware moment. Raises ValueError for a naive one."""
     if moment.tzinfo is None:
-        raise ValueError(f"{moment!r} has no time zone; use an aware datetime, e.g. datetime.now(UTC)")
+        raise ValueError(
+            f"{moment!r} has no time zone; use an aware datetime, e.g. datetime.now(UTC)"
+        )
     return (moment - EPOCH) // timedelta(microseconds=1)
 
 

@@ -95,7 +95,9 @@ def read_config(config: Config, *, thread: bool = True, write: bool = False) -> 
         state_class=state_class,
     )
     if sum(part is not None for part in (address.version, address.checkpoint_id, address.name)) > 1:
-        raise ValueError("config addresses the past twice: give one of version, checkpoint_id and name")
+        raise ValueError(
+            "config addresses the past twice: give one of version, checkpoint_id and name"
+        )
     if write and address.past:
         raise ValueError(
             f"config of thread {address.thread_id!r} addresses the past, which cannot be written to: "

@@ -67,7 +67,7 @@ def test_tool_message() -> None:
 
 
 def test_a_plain_text_is_a_text_block() -> None:
-    assert Message(role="user", content="x").content == [TextBlock(text="x")]  # type: ignore[arg-type]
+    assert Message(role="user", content="x").content == [TextBlock(text="x")]
     assert Message(role="user").content == []
 
 
@@ -110,9 +110,18 @@ def test_every_field_survives() -> None:
 
 @pytest.mark.parametrize("text", ["\x00", "\ud800", "a\r\nb", "", "日本"])
 def test_any_text_is_held(text: str) -> None:
-    message = Message(role="user", content=text, name=text, metadata={text: text})  # type: ignore[arg-type]
+    message = Message(role="user", content=text, name=text, metadata={text: text})
     assert Message.model_validate(message.model_dump()).model_dump() == message.model_dump()
     assert message.text() == text
+
+
+def test_a_kind_of_text_becomes_plain_text() -> None:
+    class Fancy(str):
+        """As some frameworks return it."""
+
+    block = Message.text_message(Fancy("x")).content[0]
+    assert isinstance(block, TextBlock)
+    assert type(block.text) is str
 
 
 @pytest.mark.parametrize(
@@ -171,8 +180,7 @@ def test_tool_calls_may_be_set() -> None:
     assert message.tools_calls == [{"id": "x"}]
     message.tools_calls = [{"id": "y"}]
     assert message.tools_calls == [{"id": "y"}]
-    message.tools_calls = None
-    assert message.tools_calls
+    message.given_tools_calls = None
     assert len([m for m in (message, Message.text_message("x")) if m.tools_calls]) == 1
 
 

@@ -49,7 +49,7 @@ def part(kind: str, **body: Any) -> dict[str, Any]:
     return {"type": kind, kind: body}
 
 
-MESSAGES: list[dict[str, Any]] = [
+MESSAGES: list[dict[Any, Any]] = [
     {"role": "user", "content": "hi"},
     {"role": "user", "content": ""},
     {"role": "user", "content": None},

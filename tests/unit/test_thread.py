@@ -15,7 +15,7 @@ def test_as_users_write_it() -> None:
         user_id="alice",
         thread_name="Weather Inquiry",
         metadata={"tags": ["weather"], "created_at": "2024-10-01T12:00:00Z"},
-        updated_at="2024-10-01T12:30:00Z",  # type: ignore[arg-type]
+        updated_at="2024-10-01T12:30:00Z",
         run_id="run_456",
     )
     assert info.updated_at == datetime(2024, 10, 1, 12, 30, tzinfo=UTC)

@@ -200,7 +200,6 @@ EDITS: dict[str, Callable[[Any], object]] = {
     "a key renamed": lambda n: rename(n.metadata),
     "a key of another type": lambda n: retype(n.metadata),
     "a lying key": lambda n: n.metadata.update({Liar(): n.metadata.pop("a")}),
-    "a field reordered": lambda n: n.__dict__.update(right=n.__dict__.pop("right")),
     "a field reordered among Nones": lambda n: n.__dict__.update(left=n.__dict__.pop("left")),
     "a field renamed": lambda n: n.__dict__.update(zzz=n.__dict__.pop("right")),
     "a field deleted": lambda n: n.__delattr__("right"),
@@ -218,7 +217,7 @@ EDITS: dict[str, Callable[[Any], object]] = {
 }
 
 
-@pytest.mark.parametrize("name", [each for each in EDITS if each != "a field reordered"])
+@pytest.mark.parametrize("name", EDITS)
 def test_edits_of_every_kind_are_found(name: str) -> None:
     items = notes(9)
     items[4].metadata[1] = None
@@ -231,7 +230,6 @@ def test_a_value_that_moves_between_neighbours_is_found() -> None:
     items: list[Any] = [[1, 2], [3], {"a": 1, "b": 2}, {"c": 3}]
     watch = Watch.of(items)
     items[1].insert(0, items[0].pop())
-    items[3] = items[3]
     moved = items[2].pop("b")
     rest = dict(items[3])
     items[3].clear()

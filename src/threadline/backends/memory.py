@@ -124,7 +124,11 @@ class MemoryBackend(Backend):
             row = thread.row
             names = (row.tenant, row.app, row.thread_id)
             facts = ThreadFacts(True, names, row.user, row.incarnation, row.gc)
-        judge(batch, facts, HeadFacts(space.head_version, space.last_version) if space else HeadFacts())
+        judge(
+            batch,
+            facts,
+            HeadFacts(space.head_version, space.last_version) if space else HeadFacts(),
+        )
         if batch.tail is not None:
             entries = space.entries if space else {}
             tail = [(seq, e.digest) for seq, e in sorted(entries.items()) if seq > batch.tail.after]
@@ -135,31 +139,28 @@ class MemoryBackend(Backend):
         at = self._now_us()
         thread = self._threads.setdefault(batch.key, _Thread())
         thread.rev += 1
-        row = thread.row or self._born(batch, at)
+        row = thread.row or _born(batch, at)
         at = max(at, row.activity_at)
         if batch.erase:
             commit = Commit(thread.rev, at, row.incarnation)
-            self._erase(thread)
+            _erase(thread)
             thread.journal[batch.op_id] = commit
             return commit
         space = thread.space(batch.ns, batch.namespace)
-        version = self._put_checkpoint(space, batch, at)
-        removed, popped = self._remove_entries(space, batch)
-        seqs = tuple(self._put_entry(thread, space, put, at) for put in batch.entries)
+        version = _put_checkpoint(space, batch, at)
+        removed, popped = _remove_entries(space, batch)
+        seqs = tuple(_put_entry(thread, space, put, at) for put in batch.entries)
         for entry in batch.rewrite_entries:
             old = space.entries[entry.seq]
             space.entries[entry.seq] = dataclasses.replace(entry, created_at=old.created_at)
-        written = tuple(self._put_slot(space, put.slot, put.mode, at) for put in batch.slots)
+        written = tuple(_put_slot(space, put.slot, put.mode, at) for put in batch.slots)
         if batch.thread is not None:
             said = batch.thread
-            thread.terms = frozenset(said.terms)
+            if said.info is not None:
+                thread.terms = frozenset(said.terms)
+                row = dataclasses.replace(row, info=said.info, title=said.title, key_id=said.key_id)
             row = dataclasses.replace(
-                row,
-                info=said.info,
-                title=said.title,
-                key_id=said.key_id,
-                user=row.user if row.user is not None else said.owner,
-                lineage=said.lineage or row.lineage,
+                row, user=row.user or said.owner, lineage=said.lineage or row.lineage
             )
         thread.row = dataclasses.replace(
             row,
@@ -171,115 +172,8 @@ class MemoryBackend(Backend):
         )
         commit = Commit(thread.rev, at, row.incarnation, version, seqs, removed, popped, written)
         thread.journal[batch.op_id] = commit
-        self._trim_journal(thread, at)
+        _trim_journal(thread, at)
         return commit
-
-    @staticmethod
-    def _born(batch: Batch, at: int) -> ThreadRow:
-        tenant, app, thread_id = batch.names
-        return ThreadRow(
-            key=batch.key,
-            tenant=tenant,
-            app=app,
-            thread_id=thread_id,
-            user=batch.user,
-            incarnation=batch.incarnation,
-            created_at=at,
-            activity_at=at,
-        )
-
-    @staticmethod
-    def _erase(thread: _Thread) -> None:
-        thread.row, thread.terms = None, frozenset()
-        thread.spaces = {
-            ns: _Space("", last_version=space.last_version) for ns, space in thread.spaces.items()
-        }
-        thread.journal = {
-            op_id: dataclasses.replace(commit, popped=()) for op_id, commit in thread.journal.items()
-        }
-
-    @staticmethod
-    def _put_checkpoint(space: _Space, batch: Batch, at: int) -> int | None:
-        for merged in batch.merged:
-            for key, row in list(space.rows.items()):
-                if row.log == merged.log and merged.start <= row.start < merged.end:
-                    del space.rows[key]
-            space.rows[merged.log, merged.start] = merged
-        space.rows.update({(row.log, row.start): row for row in batch.rows})
-        for blob in batch.blobs:
-            space.blobs.setdefault(blob.id, blob)
-        if batch.marks:
-            space.marks = batch.marks
-        checkpoint = batch.checkpoint
-        if checkpoint is None:
-            return None
-        space.checkpoints[checkpoint.version] = dataclasses.replace(checkpoint, created_at=at)
-        space.checkpoint_terms[checkpoint.version] = frozenset(batch.checkpoint_terms)
-        space.head_version = space.last_version = checkpoint.version
-        return checkpoint.version
-
-    @staticmethod
-    def _remove_entries(space: _Space, batch: Batch) -> tuple[int, tuple[Entry, ...]]:
-        gone = {space.by_id[ext_id] for ext_id in batch.remove_entries if ext_id in space.by_id}
-        popped: tuple[Entry, ...] = ()
-        if batch.clear_entries:
-            gone.update(space.entries)
-        if batch.tail is not None:
-            gone.update(seq for seq, _ in batch.tail.expected)
-        if batch.pop_entries:
-            last = sorted(space.entries)[-batch.pop_entries :]
-            popped = tuple(space.entries[seq] for seq in last)
-            gone.update(last)
-        for seq in gone:
-            entry = space.entries.pop(seq)
-            space.entry_terms.pop(seq, None)
-            if entry.ext_id is not None:
-                del space.by_id[entry.ext_id]
-        return len(gone), popped
-
-    @staticmethod
-    def _put_entry(thread: _Thread, space: _Space, put: EntryPut, at: int) -> int:
-        entry = put.entry
-        seq = space.by_id.get(entry.ext_id) if entry.ext_id is not None else None
-        if seq is not None:
-            if put.on_duplicate == "ignore":
-                return seq
-            old = space.entries[seq]
-            if entry.meta is None:
-                entry = dataclasses.replace(entry, meta=old.meta)
-            else:
-                space.entry_terms[seq] = frozenset(put.terms)
-            space.entries[seq] = dataclasses.replace(entry, seq=seq, created_at=old.created_at)
-            return seq
-        thread.last_seq += 1
-        seq = thread.last_seq
-        space.entries[seq] = dataclasses.replace(entry, seq=seq, created_at=at)
-        space.entry_terms[seq] = frozenset(put.terms)
-        if entry.ext_id is not None:
-            space.by_id[entry.ext_id] = seq
-        return seq
-
-    @staticmethod
-    def _put_slot(space: _Space, slot: Slot, mode: str, at: int) -> bool:
-        key = (slot.kind, slot.key)
-        old = space.slots.get(key)
-        there = old is not None and (old.expires_at is None or old.expires_at > at)
-        if mode == "delete":
-            space.slots.pop(key, None)
-            return there
-        if mode == "if_absent" and there:
-            return False
-        space.slots[key] = slot
-        return True
-
-    @staticmethod
-    def _trim_journal(thread: _Thread, at: int) -> None:
-        if thread.rev % 64 == 0:
-            thread.journal = {
-                op_id: commit
-                for op_id, commit in thread.journal.items()
-                if commit.at > at - JOURNAL_US
-            }
 
     # Reading ------------------------------------------------------------------------------------------
 
@@ -328,13 +222,17 @@ class MemoryBackend(Backend):
     ) -> list[CheckpointRow]:
         with self._lock:
             space = self._space(key, ns, user)
-            found = [
-                row
-                for version, row in sorted(space.checkpoints.items(), reverse=True)
-                if (query.before is None or version < query.before)
-                and (query.name is None or row.name == query.name)
-                and space.checkpoint_terms[version].issuperset(query.terms)
-            ] if space else []
+            found = (
+                [
+                    row
+                    for version, row in sorted(space.checkpoints.items(), reverse=True)
+                    if (query.before is None or version < query.before)
+                    and (query.name is None or row.name == query.name)
+                    and space.checkpoint_terms[version].issuperset(query.terms)
+                ]
+                if space
+                else []
+            )
             return found[: query.limit]
 
     async def read_entries(
@@ -488,3 +386,108 @@ def _holds(entry: Entry, phrases: Sequence[str]) -> bool:
         return True
     spaced = f" {entry.search or ''} "
     return all(f" {phrase} " in spaced for phrase in phrases)
+
+
+def _born(batch: Batch, at: int) -> ThreadRow:
+    tenant, app, thread_id = batch.names
+    return ThreadRow(
+        key=batch.key,
+        tenant=tenant,
+        app=app,
+        thread_id=thread_id,
+        user=batch.user,
+        incarnation=batch.incarnation,
+        created_at=at,
+        activity_at=at,
+    )
+
+
+def _erase(thread: _Thread) -> None:
+    thread.row, thread.terms = None, frozenset()
+    thread.spaces = {
+        ns: _Space("", last_version=space.last_version) for ns, space in thread.spaces.items()
+    }
+    thread.journal = {
+        op_id: dataclasses.replace(commit, popped=()) for op_id, commit in thread.journal.items()
+    }
+
+
+def _put_checkpoint(space: _Space, batch: Batch, at: int) -> int | None:
+    for merged in batch.merged:
+        for key, row in list(space.rows.items()):
+            if row.log == merged.log and merged.start <= row.start < merged.end:
+                del space.rows[key]
+        space.rows[merged.log, merged.start] = merged
+    space.rows.update({(row.log, row.start): row for row in batch.rows})
+    for blob in batch.blobs:
+        space.blobs.setdefault(blob.id, blob)
+    if batch.marks:
+        space.marks = batch.marks
+    checkpoint = batch.checkpoint
+    if checkpoint is None:
+        return None
+    space.checkpoints[checkpoint.version] = dataclasses.replace(checkpoint, created_at=at)
+    space.checkpoint_terms[checkpoint.version] = frozenset(batch.checkpoint_terms)
+    space.head_version = space.last_version = checkpoint.version
+    return checkpoint.version
+
+
+def _remove_entries(space: _Space, batch: Batch) -> tuple[int, tuple[Entry, ...]]:
+    gone = {space.by_id[ext_id] for ext_id in batch.remove_entries if ext_id in space.by_id}
+    popped: tuple[Entry, ...] = ()
+    if batch.clear_entries:
+        gone.update(space.entries)
+    if batch.tail is not None:
+        gone.update(seq for seq, _ in batch.tail.expected)
+    if batch.pop_entries:
+        last = sorted(space.entries)[-batch.pop_entries :]
+        popped = tuple(space.entries[seq] for seq in last)
+        gone.update(last)
+    for seq in gone:
+        entry = space.entries.pop(seq)
+        space.entry_terms.pop(seq, None)
+        if entry.ext_id is not None:
+            del space.by_id[entry.ext_id]
+    return len(gone), popped
+
+
+def _put_entry(thread: _Thread, space: _Space, put: EntryPut, at: int) -> int:
+    entry = put.entry
+    seq = space.by_id.get(entry.ext_id) if entry.ext_id is not None else None
+    if seq is not None:
+        if put.on_duplicate == "ignore":
+            return seq
+        old = space.entries[seq]
+        if entry.meta is None:
+            entry = dataclasses.replace(entry, meta=old.meta)
+        else:
+            space.entry_terms[seq] = frozenset(put.terms)
+        space.entries[seq] = dataclasses.replace(entry, seq=seq, created_at=old.created_at)
+        return seq
+    thread.last_seq += 1
+    seq = thread.last_seq
+    space.entries[seq] = dataclasses.replace(entry, seq=seq, created_at=at)
+    space.entry_terms[seq] = frozenset(put.terms)
+    if entry.ext_id is not None:
+        space.by_id[entry.ext_id] = seq
+    return seq
+
+
+def _put_slot(space: _Space, slot: Slot, mode: str, at: int) -> bool:
+    key = (slot.kind, slot.key)
+    old = space.slots.get(key)
+    there = old is not None and (old.expires_at is None or old.expires_at > at)
+    if mode == "delete":
+        space.slots.pop(key, None)
+        return there
+    if mode == "if_absent" and there:
+        return False
+    space.slots[key] = slot
+    return True
+
+
+def _trim_journal(thread: _Thread, at: int) -> None:
+    if thread.rev % 64 == 0:
+        thread.journal = {
+            op_id: commit for op_id, commit in thread.journal.items() if commit.at > at - JOURNAL_US
+        }

@@ -35,6 +35,8 @@ from threadline.history.watch import Watch
 
 #: A list of plain values becomes a log of its own when it is longer than this; one of records always does.
 SHORT_LIST = 16
+#: Up to so many items a list is watched at once.
+SHORT_WATCH = 64
 #: A list that grew by so many puts is joined in memory, so that a put stays O(new).
 MANY_CHUNKS = 64
 
@@ -77,9 +79,12 @@ def plan(
     metadata: bytes,
     known: Snapshot | None,
     marks: Sequence[Mark],
-    watches: Mapping[str, Watch],
+    watches: Mapping[str, Watch] | None = None,
 ) -> Plan:
     """The plan of a put of `state` onto `known` (None: nothing is there; `marks` may still stand from before).
+
+    watches: those of this very object at `known`; None: it was not put there before. Taking a watch costs more than
+    one put gains by it, so a long list is watched from the second put of the same object on.
 
     Raises NotStorableError, LimitError.
     """
@@ -91,13 +96,18 @@ def plan(
     for field_name, value in fields.items():
         before = known.doc.fields.get(field_name) if known else None
         if type(value) is list and _is_log(value, before):
-            _plan_list(draft, shape, field_name, value, known, watches.get(field_name))
+            watch = watches.get(field_name) if watches else None
+            _plan_list(draft, shape, field_name, value, known, watch)
+            if watch is None and (watches is not None or len(value) <= SHORT_WATCH):
+                draft.watches[field_name] = Watch.of(list(value))
         else:
             _plan_field(draft, shape, field_name, value, known)
     return draft
 
 
-def plan_append(known: Snapshot, shape: Shape, name: str, items: list[Any], metadata: bytes) -> Plan:
+def plan_append(
+    known: Snapshot, shape: Shape, name: str, items: list[Any], metadata: bytes
+) -> Plan:
     """The plan of a state that is `known` but for `items` at the end of its list `name`: O(new)."""
     draft = Plan(known.doc.shape, metadata, list(known.marks) or [Mark()])
     draft.places, draft.fields = dict(known.doc.fields), dict(known.fields)
@@ -107,7 +117,6 @@ def plan_append(known: Snapshot, shape: Shape, name: str, items: list[Any], meta
         whole = [*(known.value(name) if before is not None else []), *items]
         draft.fields.pop(name, None)
         _plan_list(draft, shape, name, whole, None, None)
-        draft.watches.clear()
         return draft
     encoded = shape.encode_items(name, items)
     pieces = appended(before.pieces, draft.end(before.log), len(encoded))
@@ -160,8 +169,6 @@ def _plan_list(
     if watch is not None and len(watch) == count:
         suspects = watch.suspects(items)
         draft.watches[name] = watch.updated(items, suspects)
-    else:
-        draft.watches[name] = Watch.of(items)
     if old and not suspects and len(items) >= count:
         encoded = shape.encode_items(name, items[count:])
         pieces = appended(old.pieces, draft.end(log), len(encoded))

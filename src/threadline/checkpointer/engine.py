@@ -132,10 +132,16 @@ class StateWatches:
     """The watches of each state object that was loaded or put, by identity; gone with the object."""
 
     def __init__(self) -> None:
-        self._lock = RLock()  # Re-entrant: a collection inside the lock may end another state's life.
-        self._kept: dict[int, tuple[weakref.ref[Any], tuple[bytes, bytes, int], dict[str, Watch]]] = {}
+        self._lock = (
+            RLock()
+        )  # Re-entrant: a collection inside the lock may end another state's life.
+        self._kept: dict[
+            int, tuple[weakref.ref[Any], tuple[bytes, bytes, int], dict[str, Watch]]
+        ] = {}
 
-    def of(self, state: object, key: bytes, incarnation: bytes, version: int) -> Mapping[str, Watch]:
+    def of(
+        self, state: object, key: bytes, incarnation: bytes, version: int
+    ) -> Mapping[str, Watch]:
         """The watches of this very object, if they were taken at this version of this address."""
         with self._lock:
             kept = self._kept.get(id(state))
@@ -156,8 +162,14 @@ class StateWatches:
 
         with self._lock:
             try:
-                self._kept[number] = (weakref.ref(state, gone), (key, incarnation, version), watches)
-            except TypeError:  # A plain dict or a slotted class: such a state is compared by content.
+                self._kept[number] = (
+                    weakref.ref(state, gone),
+                    (key, incarnation, version),
+                    watches,
+                )
+            except (
+                TypeError
+            ):  # A plain dict or a slotted class: such a state is compared by content.
                 self._kept.pop(number, None)
 
 

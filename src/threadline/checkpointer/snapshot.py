@@ -77,6 +77,18 @@ class Snapshot:
         return shape_of(kind or default_kind(self.doc.shape, self.doc.fields))
 
 
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What a put is computed against: the head as this process knows it, and whether it was just read."""
+
+    snapshot: Snapshot | None
+    marks: tuple[Mark, ...]
+    version: int
+    last_version: int
+    incarnation: bytes | None
+    fresh: bool
+
+
 def open_head(head: Head, codec: Codec, thread_id: str) -> Snapshot | None:
     """The snapshot in what a backend read with its content; None when there is no state.
 

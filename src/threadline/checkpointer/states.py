@@ -5,7 +5,7 @@ open, decode.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,13 +13,11 @@ from threadline import clock
 from threadline.backend import (
     At,
     Batch,
-    Blob,
-    CheckpointQuery,
     CheckpointRow,
     Commit,
+    EntryPut,
     Expected,
     Head,
-    Range,
     Reason,
     Refused,
     ThreadPut,
@@ -28,17 +26,15 @@ from threadline.cache import Cached
 from threadline.checkpointer.draft import Plan, plan, plan_append
 from threadline.checkpointer.engine import ATTEMPTS, Engine, kinds, read_op_id, refuse
 from threadline.checkpointer.messages import encode_entries
-from threadline.checkpointer.snapshot import Snapshot, open_doc, open_head
-from threadline.codec.digest import checkpoint_digest
+from threadline.checkpointer.seal import seal_plan
+from threadline.checkpointer.snapshot import Ground, Snapshot, open_head
 from threadline.codec.envelope import Where
-from threadline.codec.records import NONE, shape_of
-from threadline.codec.terms import matches, terms_of
+from threadline.codec.records import AGENT, DICT, NONE, shape_of
 from threadline.codec.values import encode
-from threadline.config import Address
-from threadline.history.head import Pieces
-from threadline.history.logs import Mark, grow, merge_is_due, read_marks, write_marks
-from threadline.model import AgentState, Checkpoint, Message, base_of, carry
-from threadline.model.carry import StateDict
+from threadline.config import Address, namespace_key
+from threadline.history.logs import read_marks
+from threadline.model import AgentState, Checkpoint, Message, StateDict, base_of, carry
+from threadline.model.carry import Loaded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,19 +50,21 @@ class PutOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class _Ground:
-    """What a put is computed against: the head as this process knows it. `fresh`: just read from the store."""
+class _Put:
+    """One logical put, however often it is computed. `expected`: None puts on top of whatever is there."""
 
-    snapshot: Snapshot | None
-    marks: tuple[Mark, ...]
-    version: int
-    last_version: int
-    incarnation: bytes | None
-    fresh: bool
+    address: Address
+    key: bytes
+    options: PutOptions
+    expected: Expected | None
+    op_id: bytes
+    entries: tuple[EntryPut, ...]
+    lineage: ThreadPut | None
+    draft: Callable[[Ground], Plan]
 
 
 class States:
-    """Putting, reading and listing states, for any backend."""
+    """Putting and reading states, for any backend."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -75,114 +73,365 @@ class States:
 
     async def put(self, address: Address, state: Any, options: PutOptions) -> Checkpoint:
         """Put a whole state; see `BaseCheckpointer.aput_state`."""
-        shape = shape_of(type(state))
-        metadata = encode(options.metadata)
+        shape, metadata = shape_of(type(state)), encode(options.metadata)
         engine, key = self._engine, await self._engine.key(address)
-        at = key + address.ns_key
+        at, base = key + address.ns_key, base_of(state)
+        drafted: list[Plan] = []
 
-        def draft(ground: _Ground) -> Plan:
-            known, watches = ground.snapshot, {}
-            if known is not None:
-                watches = dict(engine.watches.of(state, at, known.incarnation, known.version))
-            return plan(shape, state, metadata, known, ground.marks, watches)
+        def draft(ground: Ground) -> Plan:
+            known = ground.snapshot
+            watches = (
+                engine.watches.of(state, at, known.incarnation, known.version) if known else None
+            )
+            drafted[:] = [plan(shape, state, metadata, known, ground.marks, watches)]
+            return drafted[0]
 
-        loaded = base_of(state).at(at)
-        checkpoint, drafted = await self._write(address, key, draft, options, loaded, source=state)
-        if drafted is not None:
-            incarnation, version = bytes.fromhex(checkpoint.incarnation), checkpoint.version
-            carry(state, base_of(state).moved(at, incarnation, version))
-            engine.watches.keep(state, at, incarnation, version, drafted.watches)
-            kinds.put(at, type(state))
+        expected = _expected(options.expected, base.at(at))
+        if expected is None and engine.require_base:
+            raise ValueError(
+                f"the state put to thread {address.thread_id!r} was not loaded from it, and this checkpointer "
+                "requires that: load it first, or say expected_version="
+            )
+        lineage = await self._lineage(address, base.latest()) if base.at(at) is None else None
+        checkpoint = await self._write(
+            _Put(
+                address,
+                key,
+                options,
+                expected,
+                read_op_id(options.op_id),
+                encode_entries(engine, options.messages, None, "replace"),
+                lineage,
+                draft,
+            )
+        )
+        incarnation = bytes.fromhex(checkpoint.incarnation)
+        carry(state, base_of(state).moved(at, incarnation, checkpoint.version))
+        kinds.put(at, type(state))
+        if drafted:
+            watches = drafted[0].watches
+            engine.watches.keep(state, at, incarnation, checkpoint.version, watches)
         return checkpoint
 
     async def append(
-        self, address: Address, items: list[Any], name: str, options: PutOptions
+        self, address: Address, items: list[Any], field: str, options: PutOptions
     ) -> Checkpoint:
         """Append to a list of the head's state, O(new); see `BaseCheckpointer.aappend`."""
-        metadata = encode(options.metadata)
-        key = await self._engine.key(address)
+        metadata, key = encode(options.metadata), await self._engine.key(address)
         kind = self._kind(address, key)
 
-        def draft(ground: _Ground) -> Plan:
+        def draft(ground: Ground) -> Plan:
             known = ground.snapshot
             if known is None or known.cleared:
                 fresh = shape_of(kind or AgentState)
-                state = fresh.build({name: []})
-                fields = fresh.take(state) | {name: items}
-                return plan(shape_of(dict), StateDict(fields), metadata, None, ground.marks, {}) if (
-                    fresh.name == "dict"
-                ) else plan(fresh, fresh.build(fields), metadata, None, ground.marks, {})
-            return plan_append(known, known.shape(kind), name, items, metadata)
+                if fresh.name == DICT:
+                    return plan(fresh, {field: items}, metadata, None, ground.marks)
+                state = fresh.build({})
+                setattr(state, field, items)
+                return plan(fresh, state, metadata, None, ground.marks)
+            shape = shape_of(kind or (AgentState if known.doc.shape == AGENT else dict))
+            return plan_append(known, shape, field, items, metadata)
 
-        checkpoint, _ = await self._write(address, key, draft, options, None)
-        return checkpoint
+        return await self._write(
+            _Put(
+                address,
+                key,
+                dataclasses.replace(options, kind="append"),
+                _expected(options.expected, None),
+                read_op_id(options.op_id),
+                encode_entries(self._engine, options.messages, None, "replace"),
+                None,
+                draft,
+            )
+        )
 
     async def clear(self, address: Address, options: PutOptions) -> Checkpoint | None:
-        """Make the head say that there is no state; None when there was none."""
+        """Let the head say that there is no state; None when there was none."""
         key = await self._engine.key(address)
         ground = await self._ground(address, key, fresh=True)
-        if ground.snapshot is None or ground.snapshot.cleared:
+        if ground.snapshot is None or (ground.snapshot.cleared and options.op_id is None):
             return None
 
-        def draft(ground: _Ground) -> Plan:
-            return Plan(NONE, b"{}", list(ground.marks) or [Mark()])
+        def draft(ground: Ground) -> Plan:
+            return Plan(NONE, b"{}", list(ground.marks))
 
-        checkpoint, _ = await self._write(address, key, draft, options, None)
-        return checkpoint
-
-    async def _write(
-        self,
-        address: Address,
-        key: bytes,
-        draft: Any,
-        options: PutOptions,
-        loaded: Any,
-        source: Any = None,
-    ) -> tuple[Checkpoint, Plan | None]:
-        engine = self._engine
-        expected = _expected(options, loaded)
-        if expected is None and source is not None and engine.require_base:
-            raise ValueError(
-                f"the state put to thread {address.thread_id!r} was not loaded from it, and this checkpointer "
-                "requires that; load it first, or say expected_version="
-            )
+        expected = _expected(options.expected, None)
         op_id = read_op_id(options.op_id)
-        entries = encode_entries(engine, options.messages, None, "replace")
-        lineage = await self._lineage(address, key, source, loaded)
+        options = dataclasses.replace(options, kind="clear")
+        return await self._write(_Put(address, key, options, expected, op_id, (), None, draft))
+
+    async def _write(self, put: _Put) -> Checkpoint:
+        address, expected = put.address, put.expected
         fresh = False
         for _ in range(ATTEMPTS):
-            ground = await self._ground(address, key, fresh=fresh)
-            target = _target(expected, ground)
-            if target is None:
+            ground = await self._ground(address, put.key, fresh=fresh)
+            if expected is not None and not _meets(expected, ground):
                 if not ground.fresh:
                     fresh = True
                     continue
-                return await self._repeated(address, key, op_id, options, expected, ground), None
-            drafted: Plan = draft(ground)
-            batch = await self._batch(address, key, op_id, options, ground, drafted)
-            batch = dataclasses.replace(batch, expected=target, entries=entries)
-            batch = dataclasses.replace(batch, create=target.version == 0, base=None) if False else batch
-            based = ground.version if loaded is not None or options.kind != "put" else None
-            checkpoint = dataclasses.replace(
-                _row(batch), base=based if based is not None else _explicit_base(expected)
+                return await self._moved(put, ground)
+            drafted = put.draft(ground)
+            batch = await self._batch(put, ground, drafted)
+            try:
+                commit = await self._engine.commit(batch)
+            except Refused as refused:
+                if not _again(refused, put, ground):
+                    refuse(address, refused, expected.version if expected else None)
+                fresh = True
+                continue
+            if commit.duplicate:
+                return await self._replayed(put, commit)
+            return await self._publish(put, drafted, batch, commit)
+        refuse(address, Refused(Reason.STALE), expected.version if expected else None)
+
+    async def _ground(self, address: Address, key: bytes, *, fresh: bool) -> Ground:
+        cached = await self._cached(key, address.ns_key)
+        if cached is not None and not fresh:
+            marks, last = cached.marks, cached.last_version
+            return Ground(cached, marks, cached.version, last, cached.incarnation, False)
+        snapshot, head = await self._read(address, key, None, cached)
+        marks = tuple(read_marks(head.marks))
+        if snapshot is not None:
+            snapshot = dataclasses.replace(snapshot, marks=marks, last_version=head.last_version)
+        incarnation = head.thread.incarnation if head.thread else None
+        return Ground(snapshot, marks, head.head_version, head.last_version, incarnation, True)
+
+    async def _batch(self, put: _Put, ground: Ground, drafted: Plan) -> Batch:
+        address, options, parent = put.address, put.options, ground.snapshot
+        sealed = await seal_plan(self._engine, address, put.key, drafted, ground)
+        computed_from = ground.version if put.expected or options.kind != "put" else 0
+        checkpoint = CheckpointRow(
+            version=ground.last_version + 1,
+            parent_version=parent.version if parent else None,
+            base=computed_from or None,
+            kind=options.kind,
+            name=options.name,
+            run_id=address.run_id,
+            op_id=put.op_id,
+            payload=sealed.head.data,
+            key_id=sealed.head.key_id,
+            digest=sealed.digest,
+            refs=sealed.refs,
+            blob_refs=sealed.blob_refs,
+            bytes=sealed.size,
+        )
+        return Batch(
+            key=put.key,
+            names=(address.tenant, address.app, address.thread_id),
+            user=address.user,
+            op_id=put.op_id,
+            kind=options.kind,
+            ns=address.ns_key,
+            namespace=address.namespace,
+            create=ground.version == 0,
+            incarnation=clock.random_bytes(16),
+            expected=Expected(ground.incarnation, ground.version),
+            last_version=ground.last_version,
+            marks=sealed.marks,
+            checkpoint=checkpoint,
+            checkpoint_terms=sealed.terms,
+            rows=sealed.rows,
+            merged=sealed.merged,
+            blobs=sealed.blobs,
+            entries=put.entries,
+            thread=put.lineage if ground.version == 0 else None,
+        )
+
+    async def _publish(self, put: _Put, drafted: Plan, batch: Batch, commit: Commit) -> Checkpoint:
+        assert batch.checkpoint is not None  # noqa: S101 - made by `_batch` above
+        row = dataclasses.replace(batch.checkpoint, created_at=commit.at)
+        cache = self._engine.cache
+        if cache is not None:
+            snapshot = Snapshot(
+                commit.incarnation,
+                dataclasses.replace(row, payload=b""),
+                drafted.doc(),
+                tuple(read_marks(batch.marks)),
+                row.version,
+                drafted.fields,
+                drafted.lists,
             )
-            batch = dataclasses.replace(
-                batch,
-                checkpoint=checkpoint,
-                create=target.version == 0 and (loaded is None),
-                thread=lineage if target.version == 0 else None,
+            entry = Cached(commit.incarnation, row.version, snapshot, clock.monotonic())
+            await cache.publish(put.key, batch.ns, entry)
+        return as_checkpoint(put.address, row, commit.incarnation, put.options.metadata)
+
+    async def _moved(self, put: _Put, ground: Ground) -> Checkpoint:
+        """The head is not what this put expects: it was made before (then its result), or it is refused."""
+        expected = put.expected
+        assert expected is not None  # noqa: S101 - only called with one
+        if put.options.op_id is not None:
+            address = put.address
+            probe = Batch(
+                key=put.key,
+                names=(address.tenant, address.app, address.thread_id),
+                user=address.user,
+                ns=address.ns_key,
+                op_id=put.op_id,
+                kind=put.options.kind,
+                expected=expected,
+                last_version=-1,
             )
             try:
-                commit = await engine.commit(batch)
-            except Refused as refused:
-                again = refused.reason is Reason.STALE or (
-                    expected is None and refused.reason in (Reason.CONFLICT, Reason.MISSING)
-                )
-                if (again or not ground.fresh) and not (fresh and refused.reason is Reason.MISSING):
-                    fresh = True
-                    continue
-                refuse(address, refused, expected.version if expected else None)
-            if commit.duplicate:
-                return await self._replayed(address, key, commit), None
-            return await self._publish(address, key, drafted, batch, commit, options), drafted
-        refuse(address, Refused(Reason.STALE), expected.version if expected else None)
+                return await self._replayed(put, await self._engine.commit(probe))
+            except Refused:
+                pass
+        gone = ground.incarnation is None or expected.incarnation not in (None, ground.incarnation)
+        reason = Reason.MISSING if gone and expected.version > 0 else Reason.CONFLICT
+        refuse(put.address, Refused(reason, ground.version), expected.version)
+
+    async def _replayed(self, put: _Put, commit: Commit) -> Checkpoint:
+        address = put.address
+        head = await self._engine.backend.read_head(
+            put.key, address.ns_key, address.user, at=At(version=commit.version), content=False
+        )
+        if head.checkpoint is None:
+            row = CheckpointRow(
+                version=commit.version or 0, payload=b"", digest=b"", created_at=commit.at
+            )
+        else:
+            row = head.checkpoint
+        return as_checkpoint(address, row, commit.incarnation, put.options.metadata)
+
+    async def _lineage(
+        self, address: Address, latest: tuple[bytes, Loaded] | None
+    ) -> ThreadPut | None:
+        if latest is None:
+            return None
+        at, loaded = latest
+        key, ns = at[:16], at[16:]
+        source = await self._engine.backend.read_head(key, ns, None, content=False)
+        if source.thread is None or source.thread.incarnation != loaded.incarnation:
+            return None
+        namespace = address.namespace if namespace_key(address.namespace) == ns else ""
+        record = {
+            "thread_id": source.thread.thread_id,
+            "namespace": namespace,
+            "version": loaded.version,
+        }
+        sealed = self._engine.seal(record, Where("lineage"))
+        owner = source.thread.user if address.user is None else None
+        return ThreadPut(lineage=sealed.data, owner=owner)
+
+    # Reading ------------------------------------------------------------------------------------------
+
+    async def get(self, address: Address, *, stale: bool = False) -> Any:
+        """A state, or None; see `BaseCheckpointer.aget_state`. `stale`: within `max_stale`, the cache decides."""
+        key = await self._engine.key(address)
+        snapshot, _ = await self.snapshot(address, key, stale=stale)
+        return None if snapshot is None or snapshot.cleared else self.build(address, key, snapshot)
+
+    def build(self, address: Address, key: bytes, snapshot: Snapshot) -> Any:
+        """A new object of a snapshot, which carries where it was loaded from."""
+        at = key + address.ns_key
+        state = snapshot.build(self._kind(address, key))
+        carry(state, base_of(state).moved(at, snapshot.incarnation, snapshot.version))
+        return state
+
+    async def snapshot(
+        self, address: Address, key: bytes, *, stale: bool = False
+    ) -> tuple[Snapshot | None, Head]:
+        """The snapshot that an address points at, validated by the store."""
+        at = await self._at(address, key)
+        return await self._read(
+            address, key, at, None if at else await self._cached(key, address.ns_key)
+        )
+
+    async def _read(
+        self, address: Address, key: bytes, at: At | None, cached: Snapshot | None
+    ) -> tuple[Snapshot | None, Head]:
+        engine, ns = self._engine, address.ns_key
+        known = (cached.incarnation, cached.version) if cached else None
+        head = await engine.backend.read_head(key, ns, address.user, at=at, known=known)
+        if head.unchanged:
+            return cached, head
+        snapshot = open_head(head, engine.codec, address.thread_id)
+        if engine.cache is not None and at is None:
+            if snapshot is None:
+                if address.user is None:
+                    await engine.cache.drop(key, ns)
+            else:
+                entry = Cached(snapshot.incarnation, snapshot.version, snapshot, clock.monotonic())
+                await engine.cache.publish(key, ns, entry)
+        return snapshot, head
+
+    async def _at(self, address: Address, key: bytes) -> At | None:
+        if not address.past:
+            return None
+        ext_id = address.checkpoint_id
+        if ext_id is not None and ext_id.isascii() and ext_id.isdigit() and len(ext_id) < 19:
+            # Our own ids are versions, unless a framework brought its own.
+            at = At(ext_id=ext_id)
+            head = await self._engine.backend.read_head(
+                key, address.ns_key, address.user, at=at, content=False
+            )
+            return at if head.checkpoint is not None else At(version=int(ext_id))
+        return At(address.version, ext_id, address.name)
+
+    async def _cached(self, key: bytes, ns: bytes) -> Snapshot | None:
+        if self._engine.cache is None:
+            return None
+        cached = await self._engine.cache.get(key, ns)
+        return cached.content if cached and isinstance(cached.content, Snapshot) else None
+
+    def _kind(self, address: Address, key: bytes) -> type | None:
+        if address.state_class is not None:
+            return StateDict if address.state_class is dict else address.state_class
+        return kinds.get(key + address.ns_key) or self._engine.state_class
+
+
+def as_checkpoint(
+    address: Address,
+    row: CheckpointRow,
+    incarnation: bytes,
+    metadata: dict[str, Any],
+    state: Any = None,
+) -> Checkpoint:
+    """A checkpoint's row as users see it."""
+    return Checkpoint(
+        id=row.ext_id or str(row.version),
+        thread_id=address.thread_id,
+        namespace=address.namespace,
+        version=row.version,
+        parent_version=row.parent_version,
+        name=row.name,
+        timestamp=clock.from_us(row.created_at),
+        metadata=dict(metadata),
+        run_id=row.run_id,
+        base=row.base,
+        bytes=row.bytes,
+        incarnation=incarnation.hex(),
+        state=state,
+    )
+
+
+def _expected(said: int | Checkpoint | None, loaded: Loaded | None) -> Expected | None:
+    if said is None:
+        return Expected(loaded.incarnation, loaded.version) if loaded else None
+    if isinstance(said, Checkpoint):
+        return Expected(bytes.fromhex(said.incarnation) or None, said.version)
+    if isinstance(said, bool) or not isinstance(said, int):
+        raise TypeError(
+            f"expected_version must be an int or a Checkpoint, not {type(said).__name__}"
+        )
+    if said < 0:
+        raise ValueError(f"expected_version must be 0 or more, not {said}")
+    return Expected(None, said)
+
+
+def _meets(expected: Expected, ground: Ground) -> bool:
+    if expected.version == 0:
+        return ground.version == 0 or (ground.snapshot is not None and ground.snapshot.cleared)
+    known = expected.incarnation
+    return expected.version == ground.version and known in (None, ground.incarnation)
+
+
+def _again(refused: Refused, put: _Put, ground: Ground) -> bool:
+    if refused.reason is Reason.NAMES:
+        return False
+    if refused.reason is Reason.STALE or not ground.fresh:
+        return True
+    if put.expected is not None:
+        return False
+    # On top of whatever is there: compute again, unless the thread looks missing and yet refuses, which is
+    # how another user's thread looks.
+    return refused.reason is Reason.CONFLICT or ground.incarnation is not None

@@ -35,7 +35,9 @@ def extend(prefix: bytes, items: Iterable[bytes]) -> bytes:
     return prefix
 
 
-def checkpoint_digest(version: int, parent: bytes, head: bytes, logs: Iterable[tuple[int, int, bytes]]) -> bytes:
+def checkpoint_digest(
+    version: int, parent: bytes, head: bytes, logs: Iterable[tuple[int, int, bytes]]
+) -> bytes:
     """The digest of a checkpoint.
 
     version: its number; parent: the digest of the checkpoint before it; head: its canonical head bytes (the

@@ -51,7 +51,9 @@ class Codec:
     def seal(self, data: bytes, where: Where) -> Payload:
         """The stored form of `data`. Raises LimitError when it is larger than the store accepts."""
         if len(data) > MAX_BYTES:
-            raise LimitError(f"{where.kind} of {len(data)} bytes; at most {MAX_BYTES} are stored in one piece")
+            raise LimitError(
+                f"{where.kind} of {len(data)} bytes; at most {MAX_BYTES} are stored in one piece"
+            )
         if len(data) >= _WORTH_COMPRESSING:
             packed = zstd.compress(data, _LEVEL)
             if len(packed) < len(data):
@@ -61,7 +63,9 @@ class Codec:
     def open(self, data: bytes, key_id: int, where: Where) -> bytes:
         """The bytes that were sealed. Raises CorruptionError when these are not such."""
         if key_id != 0:
-            raise CorruptionError(f"{where.kind} is sealed with key {key_id}, which this store was not given")
+            raise CorruptionError(
+                f"{where.kind} is sealed with key {key_id}, which this store was not given"
+            )
         form, checksum, body = data[:1], data[1:5], data[5:]
         if _checksum(body) != checksum:
             raise CorruptionError(f"{where.kind} is damaged: its checksum does not match")
@@ -80,7 +84,9 @@ def _decompress(body: bytes, where: Where) -> bytes:
     try:
         size = zstd.get_frame_info(body).decompressed_size
         if size is None or size > MAX_BYTES:
-            raise CorruptionError(f"{where.kind} claims to hold {size} bytes; at most {MAX_BYTES} are read")
+            raise CorruptionError(
+                f"{where.kind} claims to hold {size} bytes; at most {MAX_BYTES} are read"
+            )
         reader = zstd.ZstdDecompressor()
         data = reader.decompress(body, max_length=size)
     except zstd.ZstdError as error:

@@ -12,7 +12,13 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from pydantic import BaseModel, PydanticSchemaGenerationError, PydanticUserError, TypeAdapter, ValidationError
+from pydantic import (
+    BaseModel,
+    PydanticSchemaGenerationError,
+    PydanticUserError,
+    TypeAdapter,
+    ValidationError,
+)
 
 from threadline.codec.values import decode, encode, encode_typed, model_fields
 from threadline.errors import NotStorableError
@@ -79,7 +85,9 @@ class Shape:
         fresh = [pair for pair in encoded if not known(pair[0])]
         again = self._again(field, [decode(data) for data, _ in fresh]) if fresh else []
         if not isinstance(again, list) or len(again) != len(fresh):
-            raise NotStorableError(f"field {field!r} of {self.kind.__name__} does not keep its items")
+            raise NotStorableError(
+                f"field {field!r} of {self.kind.__name__} does not keep its items"
+            )
         for item, wanted in zip(again, fresh, strict=True):
             if encode_typed(item) != wanted:
                 raise NotStorableError(
@@ -97,7 +105,9 @@ class Shape:
                 return self.kind.model_validate(fields, by_name=True, by_alias=False)
             return _adapter(self.kind).validate_python(fields)
         except ValidationError as error:
-            raise ValueError(f"the stored state does not fit {self.kind.__name__}: {_first(error)}") from None
+            raise ValueError(
+                f"the stored state does not fit {self.kind.__name__}: {_first(error)}"
+            ) from None
 
     def _again(self, field: str, decoded: Any) -> Any:
         if field not in self._adapters:

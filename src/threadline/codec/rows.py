@@ -54,8 +54,15 @@ def unpack(data: bytes, count: int) -> Items:
         lengths = orjson.loads(head)
     except orjson.JSONDecodeError:
         raise CorruptionError("a row has no readable header") from None
-    whole = isinstance(lengths, list) and all(type(length) is int and length >= 0 for length in lengths)
-    if not newline or not whole or len(lengths) != count or sum(lengths) + max(count - 1, 0) != len(body):
+    whole = isinstance(lengths, list) and all(
+        type(length) is int and length >= 0 for length in lengths
+    )
+    if (
+        not newline
+        or not whole
+        or len(lengths) != count
+        or sum(lengths) + max(count - 1, 0) != len(body)
+    ):
         raise CorruptionError("a row's header does not match its items")
     return Items(lengths, body)
 

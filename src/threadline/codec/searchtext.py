@@ -70,7 +70,9 @@ def read_query(search: str) -> Query | None:
     if not isinstance(search, str):
         raise TypeError(f"search must be a str, not {type(search).__name__}")
     if len(search) > MAX_QUERY:
-        raise ValueError(f"search is {len(search)} characters long; at most {MAX_QUERY} are allowed")
+        raise ValueError(
+            f"search is {len(search)} characters long; at most {MAX_QUERY} are allowed"
+        )
     parts = []
     for part in search.split():
         bare = fold(part.strip(_QUOTES)) or fold(part)

@@ -24,7 +24,9 @@ def terms_of(metadata: Mapping[str, Any]) -> tuple[int, ...]:
 
 def matches(metadata: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
     """Whether `metadata` has every key of `wanted` with an equal value."""
-    return all(key in metadata and _canonical(metadata[key]) == _canonical(wanted[key]) for key in wanted)
+    return all(
+        key in metadata and _canonical(metadata[key]) == _canonical(wanted[key]) for key in wanted
+    )
 
 
 def _term(key: Any, value: Any) -> int:

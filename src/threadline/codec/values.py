@@ -80,7 +80,9 @@ def _dump(value: object, met: list[object] | None) -> bytes:
         except (orjson.JSONEncodeError, RecursionError):
             raise LimitError(f"the value is nested too deeply to be stored ({error})") from None
     if len(data) > MAX_BYTES:
-        raise LimitError(f"the value has {len(data)} bytes; at most {MAX_BYTES} are stored in one piece")
+        raise LimitError(
+            f"the value has {len(data)} bytes; at most {MAX_BYTES} are stored in one piece"
+        )
     return data
 
 
@@ -183,7 +185,11 @@ def _field_rules(kind: type[BaseModel]) -> tuple[dict[str, type], frozenset[str]
     if getattr(kind, "omit_empty", False):
         for name, field in fields.items():
             default = None if field.is_required() else field.get_default(call_default_factory=True)
-            if not field.is_required() and type(default) in (type(None), bool, list, dict) and not default:
+            if (
+                not field.is_required()
+                and type(default) in (type(None), bool, list, dict)
+                and not default
+            ):
                 empties[name] = type(default)
     return empties, excluded
 
@@ -251,7 +257,9 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "$frozenset": lambda content: frozenset(_unmark(item) for item in content),
     "$int": lambda content: _read_int(content),
     "$float": lambda content: {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}[content],
-    "$str": lambda content: base64.b64decode(content, validate=True).decode("utf-8", "surrogatepass"),
+    "$str": lambda content: base64.b64decode(content, validate=True).decode(
+        "utf-8", "surrogatepass"
+    ),
     "$bytes": lambda content: base64.b64decode(content, validate=True),
     "$datetime": _read_datetime,
     "$date": date.fromisoformat,

@@ -107,7 +107,13 @@ class HeadDoc:
             fields = {name: _read_place(place, blobs) for name, place in document["f"].items()}
             ends = tuple((int(log), int(end)) for log, end in document["e"])
             return cls(document["s"], fields, orjson.dumps(document.get("m", {})), ends)
-        except (orjson.JSONDecodeError, LookupError, TypeError, ValueError, AttributeError) as error:
+        except (
+            orjson.JSONDecodeError,
+            LookupError,
+            TypeError,
+            ValueError,
+            AttributeError,
+        ) as error:
             raise CorruptionError(f"a checkpoint's head is damaged: {error!r}") from None
 
     def read_metadata(self) -> dict[str, Any]:

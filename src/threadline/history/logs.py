@@ -46,7 +46,9 @@ class Growth:
 
 def write_marks(marks: Sequence[Mark]) -> bytes:
     """The marks of all logs, by number, as the bytes that are kept beside the head."""
-    return orjson.dumps([(mark.end, mark.tail, mark.tail_rows, mark.prefix.hex()) for mark in marks])
+    return orjson.dumps(
+        [(mark.end, mark.tail, mark.tail_rows, mark.prefix.hex()) for mark in marks]
+    )
 
 
 def read_marks(data: bytes) -> list[Mark]:
@@ -54,7 +56,9 @@ def read_marks(data: bytes) -> list[Mark]:
     if not data:
         return []
     try:
-        return [Mark(end, tail, rows, bytes.fromhex(p)) for end, tail, rows, p in orjson.loads(data)]
+        return [
+            Mark(end, tail, rows, bytes.fromhex(p)) for end, tail, rows, p in orjson.loads(data)
+        ]
     except (orjson.JSONDecodeError, TypeError, ValueError) as error:
         raise CorruptionError(f"the marks of a head are damaged: {error!r}") from None
 
@@ -112,9 +116,18 @@ def _merge(rows: Sequence[Row], codec: Codec) -> tuple[list[Row], list[Row]]:
             single.append(first)
             continue
         count = last.end - first.start
-        payload = codec.seal(join(items for _, items in group), _where(first.log, first.start, count))
+        payload = codec.seal(
+            join(items for _, items in group), _where(first.log, first.start, count)
+        )
         row = Row(
-            first.log, first.start, count, payload.data, first.p_start, last.p_end, JSON, payload.key_id
+            first.log,
+            first.start,
+            count,
+            payload.data,
+            first.p_start,
+            last.p_end,
+            JSON,
+            payload.key_id,
         )
         merged.append(row)
     return merged, single

@@ -129,8 +129,9 @@ class _Chunk(NamedTuple):
             holders = reached or []
             dicts = [holder for holder in holders if type(holder) is dict]
             sized = [holder for holder in holders if type(holder) in _SIZED]
-            held, keys = _referents(*holders), list(chain.from_iterable(dicts))
-            for column, part in zip(per_item, (holders, dicts, sized, held, keys), strict=True):
+            keys: list[Any] = list(chain.from_iterable(dicts))
+            parts: tuple[Sequence[Any], ...] = holders, dicts, sized, _referents(*holders), keys
+            for column, part in zip(per_item, parts, strict=True):
                 column.append(part)
         columns = [tuple(chain.from_iterable(column)) for column in per_item]
         cuts = tuple(tuple(accumulate(map(len, column), initial=0)) for column in per_item)
@@ -275,10 +276,8 @@ def _inside(value: Any) -> list[Any]:
     found = [value.__dict__]
     if isinstance(value, BaseModel):
         found.append(_slot(value, "__pydantic_extra__"))
-        decorators = type(value).__pydantic_decorators__
-        if decorators.computed_fields or decorators.field_serializers or (
-            decorators.model_serializers
-        ):  # fmt: skip
+        how = type(value).__pydantic_decorators__
+        if how.computed_fields or how.field_serializers or how.model_serializers:
             found.append(_slot(value, "__pydantic_private__"))
     return found
 
@@ -294,8 +293,7 @@ def _learn(cls: type) -> int:
     if len(_known) > 10_000:  # classes made on the fly must not pile up here
         _known.clear()
         _known.update(_KINDS)
-    kind = _known[cls] = _kind(cls)
-    return kind
+    return _known.setdefault(cls, _kind(cls))
 
 
 def _kind(cls: type) -> int:
@@ -324,9 +322,7 @@ def _kind(cls: type) -> int:
 
 
 def _frozen(value: object) -> bool:
-    if type(value) is tuple:
-        return all(map(_frozen, value))
-    return type(value) in _SCALARS
+    return all(map(_frozen, value)) if type(value) is tuple else type(value) in _SCALARS
 
 
 # The two passes that must be fast. Each has a plain form, and a form that CPython runs about

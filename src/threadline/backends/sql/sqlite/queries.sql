@@ -1,0 +1,635 @@
+-- Every statement of the SQLite backend. First the connection, then the file, then commits in the order of their
+-- steps, then reads. Parameters are named; lists of them come as one JSON text.
+
+-- busy_timeout --
+-- Wait for a lock this long (milliseconds).
+PRAGMA busy_timeout = 5000
+
+-- busy_timeout_short --
+-- Hardly wait: a checkpoint that is held up by a reader comes again later.
+PRAGMA busy_timeout = 50
+
+-- secure_delete --
+-- What is deleted is overwritten with zeros.
+PRAGMA secure_delete = ON
+
+-- trusted_schema --
+-- A file that somebody else made cannot run functions.
+PRAGMA trusted_schema = OFF
+
+-- temp_store --
+-- No content in temporary files.
+PRAGMA temp_store = MEMORY
+
+-- auto_vacuum --
+-- Freed pages can be given back; works only before the first table.
+PRAGMA auto_vacuum = INCREMENTAL
+
+-- synchronous_full --
+-- Every commit is on the disk when it returns.
+PRAGMA synchronous = FULL
+
+-- synchronous_normal --
+-- A power cut may lose the last commits; a crash of the process does not.
+PRAGMA synchronous = NORMAL
+
+-- journal_wal --
+-- Readers and the writer do not wait for each other.
+PRAGMA journal_mode = WAL
+
+-- journal_delete --
+-- The rollback journal, where the WAL would not be safe.
+PRAGMA journal_mode = DELETE
+
+-- journal_mode --
+-- What the file uses.
+PRAGMA journal_mode
+
+-- no_autocheckpoint --
+-- No commit checkpoints by itself.
+PRAGMA wal_autocheckpoint = 0
+
+-- query_only --
+-- A reader cannot write.
+PRAGMA query_only = ON
+
+-- checkpoint --
+-- Move the WAL into the file and empty it: (busy, frames, moved).
+PRAGMA wal_checkpoint(TRUNCATE)
+
+-- application_id --
+-- Whose file it is.
+PRAGMA application_id
+
+-- claim --
+-- It is ours ("Thrd").
+PRAGMA application_id = 1416131172
+
+-- is_empty --
+-- Whether the file has no tables at all.
+-- scan: the schema is small
+SELECT NOT EXISTS (SELECT 1 FROM sqlite_master)
+
+-- has_migrations --
+-- Whether anything was ever migrated here.
+-- scan: the schema is small
+SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'migrations')
+
+-- has_words --
+-- Whether the file has a word index, and whether this SQLite can use it.
+-- scan: the schema is small
+SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE name = 'entries_fts'),
+       EXISTS (SELECT 1 FROM pragma_module_list WHERE name = 'fts5')
+
+-- create_migrations --
+-- The list of what was applied.
+CREATE TABLE IF NOT EXISTS migrations (
+    version INTEGER PRIMARY KEY, name TEXT NOT NULL, checksum BLOB NOT NULL, at INTEGER NOT NULL
+) STRICT
+
+-- read_migrations --
+-- What was applied, in order.
+-- scan: a handful of rows
+SELECT version, name, checksum FROM migrations ORDER BY version
+
+-- add_migration --
+-- Remember that it was applied.
+INSERT INTO migrations (version, name, checksum, at) VALUES (:version, :name, :checksum, :at)
+
+-- add_fact --
+-- Say something of the store once.
+INSERT INTO store (key, value) VALUES (:key, :value) ON CONFLICT (key) DO NOTHING
+
+-- read_fact --
+-- What was said of the store.
+SELECT value FROM store WHERE key = :key
+
+-- begin_write --
+-- The one way to start writing: no lock is ever upgraded.
+BEGIN IMMEDIATE
+
+-- begin_read --
+-- One snapshot for the reads that follow.
+BEGIN
+
+-- commit --
+-- End of a transaction.
+COMMIT
+
+-- rollback --
+-- Undo a transaction.
+ROLLBACK
+
+-- savepoint --
+-- Where one commit of a group begins.
+SAVEPOINT one
+
+-- release --
+-- One commit of a group is done.
+RELEASE one
+
+-- undo --
+-- Undo one commit of a group.
+ROLLBACK TO one
+
+-- commit_facts --
+-- What a commit must know of the thread and the head.
+SELECT t.id, t.live, t.tenant, t.app, t.thread_id, t.user, t.incarnation, t.rev, t.gc, t.last_seq,
+       t.activity_at, h.namespace, coalesce(h.head_version, 0), coalesce(h.last_version, 0)
+  FROM threads AS t
+  LEFT JOIN heads AS h ON h.thread = t.id AND h.ns = :ns
+ WHERE t.thread_key = :key
+
+-- find_operation --
+-- What an operation did, if it was committed before.
+SELECT j.rev, j.at, coalesce(j.incarnation, t.incarnation), j.version, j.result, j.popped
+  FROM journal AS j
+  JOIN threads AS t ON t.id = j.thread
+ WHERE j.thread = :thread AND j.op_id = :op_id
+
+-- add_thread --
+-- A thread comes into being.
+INSERT INTO threads (thread_key, live, tenant, app, thread_id, user, incarnation, rev, gc, last_seq, key_id,
+                     created_at, activity_at, message_count, checkpoint_count)
+VALUES (:key, 1, :tenant, :app, :thread_id, :user, :incarnation, 0, 0, 0, 0, :at, :at, 0, 0)
+
+-- revive_thread --
+-- A deleted thread comes into being again, as a new one.
+UPDATE threads
+   SET live = 1, tenant = :tenant, app = :app, thread_id = :thread_id, user = :user, incarnation = :incarnation,
+       gc = 0, created_at = :at
+ WHERE id = :thread
+
+-- retire_journal --
+-- Old results keep the incarnation they were given for.
+UPDATE journal SET incarnation = :incarnation WHERE thread = :thread AND incarnation IS NULL
+
+-- move_thread --
+-- Every commit moves rev and activity.
+UPDATE threads
+   SET rev = :rev, gc = gc + :gc, last_seq = :last_seq, activity_at = :at,
+       message_count = message_count + :messages, checkpoint_count = checkpoint_count + :checkpoints
+ WHERE id = :thread
+
+-- describe_thread --
+-- What is said of a thread; an owner is only given to one without.
+UPDATE threads
+   SET info = :info, title = :title, key_id = :key_id, user = coalesce(user, :owner),
+       lineage = coalesce(:lineage, lineage)
+ WHERE id = :thread
+
+-- put_head --
+-- Where a namespace stands now.
+INSERT INTO heads (thread, ns, namespace, incarnation, head_version, last_version, marks)
+VALUES (:thread, :ns, :namespace, :incarnation, :head_version, :last_version, :marks)
+    ON CONFLICT (thread, ns) DO UPDATE
+   SET namespace = excluded.namespace, incarnation = excluded.incarnation, head_version = excluded.head_version,
+       last_version = excluded.last_version, marks = iif(length(excluded.marks) > 0, excluded.marks, marks)
+
+-- add_checkpoint --
+-- One version.
+INSERT INTO checkpoints (thread, ns, version, parent_version, base, kind, ext_id, name, run_id, op_id, refs,
+                         blob_refs, digest, key_id, bytes, created_at, payload)
+VALUES (:thread, :ns, :version, :parent_version, :base, :kind, :ext_id, :name, :run_id, :op_id, :refs,
+        :blob_refs, :digest, :key_id, :bytes, :created_at, :payload)
+
+-- put_row --
+-- Items of a log; in place when a row begins there already.
+INSERT INTO log_rows (thread, ns, log, start, count, kind, key_id, p_start, p_end, payload)
+VALUES (:thread, :ns, :log, :start, :count, :kind, :key_id, :p_start, :p_end, :payload)
+    ON CONFLICT (thread, ns, log, start) DO UPDATE
+   SET count = excluded.count, kind = excluded.kind, key_id = excluded.key_id, p_start = excluded.p_start,
+       p_end = excluded.p_end, payload = excluded.payload
+
+-- delete_merged --
+-- The other rows within the span of a merged one.
+DELETE FROM log_rows WHERE thread = :thread AND ns = :ns AND log = :log AND start > :start AND start < :end
+
+-- add_blob --
+-- A large field, unless it is there.
+INSERT INTO blobs (thread, ns, id, key_id, payload) VALUES (:thread, :ns, :id, :key_id, :payload)
+    ON CONFLICT (thread, ns, id) DO NOTHING
+
+-- add_term --
+-- A metadata term of a checkpoint (1), an entry (2) or a thread (3).
+INSERT INTO terms (thread, kind, ns, term, ref) VALUES (:thread, :kind, :ns, :term, :ref) ON CONFLICT DO NOTHING
+
+-- delete_entry_terms --
+-- The terms of some entries.
+DELETE FROM terms
+ WHERE thread = :thread AND kind = 2 AND ns = :ns AND ref IN (SELECT value FROM json_each(:refs))
+
+-- delete_thread_terms --
+-- The terms of a thread's own metadata.
+DELETE FROM terms WHERE thread = :thread AND kind = 3 AND ns = x''
+
+-- find_tail --
+-- The entries behind a position.
+SELECT id, seq, ext_id, kind, role, payload, digest, search, derived, meta, key_id, created_at
+  FROM entries WHERE thread = :thread AND ns = :ns AND seq > :after ORDER BY seq
+
+-- find_named --
+-- Entries by their ids.
+SELECT e.id, e.seq, e.ext_id, e.kind, e.role, e.payload, e.digest, e.search, e.derived, e.meta, e.key_id,
+       e.created_at
+  FROM json_each(:ext_ids) AS wanted
+  CROSS JOIN entries AS e ON e.thread = :thread AND e.ns = :ns AND e.ext_id = wanted.value
+
+-- find_last --
+-- The last entries, newest first.
+SELECT id, seq, ext_id, kind, role, payload, digest, search, derived, meta, key_id, created_at
+  FROM entries WHERE thread = :thread AND ns = :ns ORDER BY seq DESC LIMIT :limit
+
+-- find_seq --
+-- An entry by its position.
+SELECT id, seq, ext_id, kind, role, payload, digest, search, derived, meta, key_id, created_at
+  FROM entries WHERE thread = :thread AND ns = :ns AND seq = :seq
+
+-- find_worded --
+-- The entries of a thread that have words in the index.
+SELECT id, seq, ext_id, kind, role, payload, digest, search, derived, meta, key_id, created_at
+  FROM entries WHERE thread = :thread AND (derived = 1 OR search IS NOT NULL)
+
+-- last_entry_id --
+-- The highest entry row there is.
+SELECT coalesce(max(id), 0) FROM entries
+
+-- add_entry --
+-- An entry at the end.
+INSERT INTO entries (id, thread, ns, seq, ext_id, kind, role, digest, search, derived, meta, key_id, created_at,
+                     payload)
+VALUES (:id, :thread, :ns, :seq, :ext_id, :kind, :role, :digest, :search, :derived, :meta, :key_id, :created_at,
+        :payload)
+
+-- change_entry --
+-- Another content in the same position.
+UPDATE entries
+   SET kind = :kind, role = :role, digest = :digest, search = :search, derived = :derived, meta = :meta,
+       key_id = :key_id, payload = :payload
+ WHERE id = :id
+
+-- delete_entry --
+-- An entry goes.
+DELETE FROM entries WHERE id = :id
+
+-- add_words --
+-- The words of an entry enter the index.
+INSERT INTO entries_fts (rowid, words) VALUES (:id, :words)
+
+-- delete_words --
+-- They leave it; they must be the same words.
+INSERT INTO entries_fts (entries_fts, rowid, words) VALUES ('delete', :id, :words)
+
+-- find_slot --
+-- Whether a slot is there and has not expired.
+SELECT 1 FROM slots
+ WHERE thread = :thread AND ns = :ns AND kind = :kind AND key = :key
+   AND (expires_at IS NULL OR expires_at > :at)
+
+-- put_slot --
+-- Write a slot over what is there.
+INSERT INTO slots (thread, ns, kind, key, key_id, expires_at, meta, payload)
+VALUES (:thread, :ns, :kind, :key, :key_id, :expires_at, :meta, :payload)
+    ON CONFLICT (thread, ns, kind, key) DO UPDATE
+   SET key_id = excluded.key_id, expires_at = excluded.expires_at, meta = excluded.meta, payload = excluded.payload
+
+-- delete_slot --
+-- A slot goes.
+DELETE FROM slots WHERE thread = :thread AND ns = :ns AND kind = :kind AND key = :key
+
+-- add_journal --
+-- What a commit did.
+INSERT INTO journal (thread, rev, op_id, kind, at, version, result, popped)
+VALUES (:thread, :rev, :op_id, :kind, :at, :version, :result, :popped)
+
+-- trim_journal --
+-- Results that nobody asks for again.
+DELETE FROM journal WHERE thread = :thread AND at < :before
+
+-- erase_checkpoints --
+-- Erasing a thread.
+DELETE FROM checkpoints WHERE thread = :thread
+
+-- erase_rows --
+-- Erasing a thread.
+DELETE FROM log_rows WHERE thread = :thread
+
+-- erase_blobs --
+-- Erasing a thread.
+DELETE FROM blobs WHERE thread = :thread
+
+-- erase_entries --
+-- Erasing a thread; its words have left the index before.
+DELETE FROM entries WHERE thread = :thread
+
+-- erase_slots --
+-- Erasing a thread.
+DELETE FROM slots WHERE thread = :thread
+
+-- erase_terms --
+-- Erasing a thread.
+DELETE FROM terms WHERE thread = :thread
+
+-- erase_popped --
+-- Erasing a thread: results keep no content.
+UPDATE journal SET popped = NULL WHERE thread = :thread AND popped IS NOT NULL
+
+-- erase_heads --
+-- Erasing a thread: its counters stay.
+UPDATE heads SET namespace = NULL, head_version = 0, marks = x'' WHERE thread = :thread
+
+-- erase_thread --
+-- Erasing a thread: the row stays without names.
+UPDATE threads
+   SET live = 0, tenant = NULL, app = NULL, thread_id = NULL, user = NULL, info = NULL, lineage = NULL,
+       title = NULL, key_id = 0, rev = :rev, activity_at = :at, message_count = 0, checkpoint_count = 0
+ WHERE id = :thread
+
+-- read_head --
+-- The thread and where the namespace stands.
+SELECT t.thread_key, t.tenant, t.app, t.thread_id, t.user, t.incarnation, t.rev, t.gc, t.info, t.lineage, t.title,
+       t.key_id, t.created_at, t.activity_at, t.message_count, t.checkpoint_count,
+       coalesce(h.head_version, 0), coalesce(h.last_version, 0), coalesce(h.marks, x''), t.id
+  FROM threads AS t
+  LEFT JOIN heads AS h ON h.thread = t.id AND h.ns = :ns
+ WHERE t.thread_key = :key AND t.live = 1 AND (:user IS NULL OR t.user = :user)
+
+-- read_retired --
+-- The last version of a namespace in the earlier life of a deleted thread.
+SELECT h.last_version
+  FROM threads AS t
+  JOIN heads AS h ON h.thread = t.id AND h.ns = :ns
+ WHERE t.thread_key = :key AND t.live = 0
+
+-- checkpoint_by_version --
+-- A version of a thread that was read in the same snapshot.
+SELECT version, payload, digest, parent_version, base, kind, ext_id, name, run_id, op_id, refs, blob_refs, key_id,
+       bytes, created_at
+  FROM checkpoints WHERE thread = :thread AND ns = :ns AND version = :version
+
+-- checkpoint_by_ext_id --
+-- A framework's own checkpoint of a thread that was read in the same snapshot.
+SELECT version, payload, digest, parent_version, base, kind, ext_id, name, run_id, op_id, refs, blob_refs, key_id,
+       bytes, created_at
+  FROM checkpoints WHERE thread = :thread AND ns = :ns AND ext_id = :ext_id
+
+-- checkpoint_by_name --
+-- The latest of a name in a thread that was read in the same snapshot.
+SELECT version, payload, digest, parent_version, base, kind, ext_id, name, run_id, op_id, refs, blob_refs, key_id,
+       bytes, created_at
+  FROM checkpoints WHERE thread = :thread AND ns = :ns AND name = :name ORDER BY version DESC LIMIT 1
+
+-- read_rows --
+-- The rows that cover a range, from the one it begins in.
+SELECT l.log, l.start, l.count, l.payload, l.p_start, l.p_end, l.kind, l.key_id
+  FROM threads AS t
+  JOIN log_rows AS l ON l.thread = t.id AND l.ns = :ns AND l.log = :log AND l.start < :end
+   AND l.start >= coalesce((SELECT max(f.start) FROM log_rows AS f WHERE f.thread = t.id AND f.ns = :ns
+                               AND f.log = :log AND f.start <= :start), 0)
+ WHERE t.thread_key = :key AND t.live = 1 AND (:user IS NULL OR t.user = :user) AND l.start + l.count > :start
+
+-- read_blob --
+-- A large field of a thread that was read in the same snapshot.
+SELECT id, payload, key_id FROM blobs WHERE thread = :thread AND ns = :ns AND id = :id
+
+-- read_checkpoints --
+-- Versions, newest first.
+SELECT c.version, c.payload, c.digest, c.parent_version, c.base, c.kind, c.ext_id, c.name, c.run_id, c.op_id, c.refs,
+       c.blob_refs, c.key_id, c.bytes, c.created_at
+  FROM threads AS t
+  JOIN checkpoints AS c ON c.thread = t.id AND c.ns = :ns AND c.version < :before
+ WHERE t.thread_key = :key AND t.live = 1 AND (:user IS NULL OR t.user = :user)
+   AND (:term_count = 0 OR :term_count = (
+           SELECT count(*) FROM json_each(:terms) AS w
+             JOIN terms AS x ON x.thread = t.id AND x.kind = 1 AND x.ns = :ns AND x.term = w.value
+              AND x.ref = c.version))
+ ORDER BY c.version DESC LIMIT :limit
+
+-- read_named_checkpoints --
+-- Versions of a name, newest first.
+SELECT c.version, c.payload, c.digest, c.parent_version, c.base, c.kind, c.ext_id, c.name, c.run_id, c.op_id, c.refs,
+       c.blob_refs, c.key_id, c.bytes, c.created_at
+  FROM threads AS t
+  JOIN checkpoints AS c ON c.thread = t.id AND c.ns = :ns AND c.name = :name AND c.version < :before
+ WHERE t.thread_key = :key AND t.live = 1 AND (:user IS NULL OR t.user = :user)
+   AND (:term_count = 0 OR :term_count = (
+           SELECT count(*) FROM json_each(:terms) AS w
+             JOIN terms AS x ON x.thread = t.id AND x.kind = 1 AND x.ns = :ns AND x.term = w.value
+              AND x.ref = c.version))
+ ORDER BY c.version DESC LIMIT :limit
+
+-- read_entries_oldest --
+-- Entries by position, oldest first.
+SELECT e.id, e.seq, e.ext_id, e.kind, e.role, e.payload, e.digest, e.search, e.derived, e.meta, e.key_id,
+       e.created_at
+  FROM threads AS t
+  JOIN entries AS e ON e.thread = t.id AND e.ns = :ns AND e.seq > :after AND e.seq < :before
+ WHERE t.thread_key = :key AND t.live = 1 AND (:user IS NULL OR t.user = :user)
+   AND (:role IS NULL OR e.role = :role)
+   AND (:term_count = 0 OR :term_count = (
+           SELECT count(*) FROM json_each(:terms) AS w
+             JOIN terms AS x ON x.thread = t.id AND x.kind = 2 AND x.ns = :ns AND x.term = w.value AND x.ref = e.seq))
+   AND NOT EXISTS (SELECT 1 FROM json_each(:phrases) AS p
+                    WHERE ifnull(instr(' ' || e.search || ' ', ' ' || p.value || ' '), 0) = 0)
+ ORDER BY e.seq LIMIT :limit
+
+-- read_entries_newest --
+-- Entries by position, newest first.
+SELECT e.id, e.seq, e.ext_id, e.kind, e.role, e.payload, e.digest, e.search, e.derived, e.meta, e.key_id,
+       e.created_at
+  FROM threads AS t
+  JOIN entries AS e ON e.thread = t.id AND e.ns = :ns AND e.seq > :after AND e.seq < :before
+ WHERE t.thread_key = :key AND t.live = 1 AND (:user IS NULL OR t.user = :user)
+   AND (:role IS NULL OR e.role = :role)
+   AND (:term_count = 0 OR :term_count = (
+           SELECT count(*) FROM json_each(:terms) AS w
+             JOIN terms AS x ON x.thread = t.id AND x.kind = 2 AND x.ns = :ns AND x.term = w.value AND x.ref = e.seq))
+   AND NOT EXISTS (SELECT 1 FROM json_each(:phrases) AS p
+                    WHERE ifnull(instr(' ' || e.search || ' ', ' ' || p.value || ' '), 0) = 0)
+ ORDER BY e.seq DESC LIMIT :limit
+
+-- read_worded_oldest --
+-- Entries that hold every phrase, by the word index, oldest first.
+SELECT e.id, e.seq, e.ext_id, e.kind, e.role, e.payload, e.digest, e.search, e.derived, e.meta, e.key_id,
+       e.created_at
+  FROM threads AS t
+  JOIN entries AS e ON e.thread = t.id AND e.ns = :ns AND e.seq > :after AND e.seq < :before
+ WHERE t.thread_key = :key AND t.live = 1 AND (:user IS NULL OR t.user = :user)
+   AND (:role IS NULL OR e.role = :role)
+   AND (:term_count = 0 OR :term_count = (
+           SELECT count(*) FROM json_each(:terms) AS w
+             JOIN terms AS x ON x.thread = t.id AND x.kind = 2 AND x.ns = :ns AND x.term = w.value AND x.ref = e.seq))
+   AND e.id IN (SELECT rowid FROM entries_fts WHERE entries_fts MATCH :match)
+ ORDER BY e.seq LIMIT :limit
+
+-- read_worded_newest --
+-- Entries that hold every phrase, by the word index, newest first.
+SELECT e.id, e.seq, e.ext_id, e.kind, e.role, e.payload, e.digest, e.search, e.derived, e.meta, e.key_id,
+       e.created_at
+  FROM threads AS t
+  JOIN entries AS e ON e.thread = t.id AND e.ns = :ns AND e.seq > :after AND e.seq < :before
+ WHERE t.thread_key = :key AND t.live = 1 AND (:user IS NULL OR t.user = :user)
+   AND (:role IS NULL OR e.role = :role)
+   AND (:term_count = 0 OR :term_count = (
+           SELECT count(*) FROM json_each(:terms) AS w
+             JOIN terms AS x ON x.thread = t.id AND x.kind = 2 AND x.ns = :ns AND x.term = w.value AND x.ref = e.seq))
+   AND e.id IN (SELECT rowid FROM entries_fts WHERE entries_fts MATCH :match)
+ ORDER BY e.seq DESC LIMIT :limit
+
+-- read_named_entries --
+-- Entries by their ids, oldest first; phrases are looked for in what comes back.
+SELECT e.id, e.seq, e.ext_id, e.kind, e.role, e.payload, e.digest, e.search, e.derived, e.meta, e.key_id,
+       e.created_at
+  FROM threads AS t
+ CROSS JOIN (SELECT DISTINCT value FROM json_each(:ext_ids)) AS wanted
+ CROSS JOIN entries AS e ON e.thread = t.id AND e.ns = :ns AND e.ext_id = wanted.value
+ WHERE t.thread_key = :key AND t.live = 1 AND (:user IS NULL OR t.user = :user)
+   AND e.seq > :after AND e.seq < :before AND (:role IS NULL OR e.role = :role)
+   AND (:term_count = 0 OR :term_count = (
+           SELECT count(*) FROM json_each(:terms) AS w
+             JOIN terms AS x ON x.thread = t.id AND x.kind = 2 AND x.ns = :ns AND x.term = w.value AND x.ref = e.seq))
+ ORDER BY e.seq
+
+-- search_words --
+-- Entries of any thread that hold every phrase, by the word index, newest first.
+SELECT e.id, e.seq, e.ext_id, e.kind, e.role, e.payload, e.digest, e.search, e.derived, e.meta, e.key_id,
+       e.created_at,
+       t.thread_key, t.tenant, t.app, t.thread_id, t.user, t.incarnation, t.rev, t.gc, t.info, t.lineage, t.title,
+       t.key_id, t.created_at, t.activity_at, t.message_count, t.checkpoint_count
+  FROM entries_fts AS f
+ CROSS JOIN entries AS e ON e.id = f.rowid
+ CROSS JOIN threads AS t ON t.id = e.thread
+ WHERE f.entries_fts MATCH :match AND f.rowid < :before
+   AND t.live = 1 AND (:tenant IS NULL OR t.tenant = :tenant) AND (:app IS NULL OR t.app = :app)
+   AND (:user IS NULL OR t.user = :user)
+   AND (:term_count = 0 OR t.id IN (
+           SELECT x.thread FROM json_each(:terms) AS w JOIN terms AS x ON x.kind = 3 AND x.term = w.value
+            GROUP BY x.thread HAVING count(*) = :term_count))
+ ORDER BY f.rowid DESC LIMIT :limit
+
+-- search_texts --
+-- The same without a word index, or without a phrase to look up.
+-- scan: reads every entry from the newest on until the limit
+SELECT e.id, e.seq, e.ext_id, e.kind, e.role, e.payload, e.digest, e.search, e.derived, e.meta, e.key_id,
+       e.created_at,
+       t.thread_key, t.tenant, t.app, t.thread_id, t.user, t.incarnation, t.rev, t.gc, t.info, t.lineage, t.title,
+       t.key_id, t.created_at, t.activity_at, t.message_count, t.checkpoint_count
+  FROM entries AS e
+ CROSS JOIN threads AS t ON t.id = e.thread
+ WHERE e.id < :before
+   AND t.live = 1 AND (:tenant IS NULL OR t.tenant = :tenant) AND (:app IS NULL OR t.app = :app)
+   AND (:user IS NULL OR t.user = :user)
+   AND (:term_count = 0 OR t.id IN (
+           SELECT x.thread FROM json_each(:terms) AS w JOIN terms AS x ON x.kind = 3 AND x.term = w.value
+            GROUP BY x.thread HAVING count(*) = :term_count))
+   AND NOT EXISTS (SELECT 1 FROM json_each(:phrases) AS p
+                    WHERE ifnull(instr(' ' || e.search || ' ', ' ' || p.value || ' '), 0) = 0)
+ ORDER BY e.id DESC LIMIT :limit
+
+-- read_slots --
+-- Slots of a kind, in byte order of their keys.
+SELECT s.kind, s.key, s.payload, s.meta, s.key_id, s.expires_at
+  FROM threads AS t
+  JOIN slots AS s ON s.thread = t.id AND s.ns = :ns AND s.kind = :kind AND s.key >= :first AND s.key < :end
+ WHERE t.thread_key = :key AND t.live = 1 AND (:user IS NULL OR t.user = :user)
+   AND (:after IS NULL OR s.key > :after) AND (s.expires_at IS NULL OR s.expires_at > :now)
+ ORDER BY s.key LIMIT :limit
+
+-- threads_newest --
+-- The threads of a tenant and app, most recent activity first.
+SELECT t.thread_key, t.tenant, t.app, t.thread_id, t.user, t.incarnation, t.rev, t.gc, t.info, t.lineage, t.title,
+       t.key_id, t.created_at, t.activity_at, t.message_count, t.checkpoint_count
+  FROM threads AS t
+ WHERE t.live = 1 AND t.tenant = :tenant AND t.app = :app
+   AND (t.activity_at, t.thread_key) < (:after_at, :after_key)
+   AND (:term_count = 0 OR t.id IN (
+           SELECT x.thread FROM json_each(:terms) AS w JOIN terms AS x ON x.kind = 3 AND x.term = w.value
+            GROUP BY x.thread HAVING count(*) = :term_count))
+ ORDER BY t.activity_at DESC, t.thread_key DESC LIMIT :limit
+
+-- threads_oldest --
+-- The threads of a tenant and app, oldest activity first.
+SELECT t.thread_key, t.tenant, t.app, t.thread_id, t.user, t.incarnation, t.rev, t.gc, t.info, t.lineage, t.title,
+       t.key_id, t.created_at, t.activity_at, t.message_count, t.checkpoint_count
+  FROM threads AS t
+ WHERE t.live = 1 AND t.tenant = :tenant AND t.app = :app
+   AND (t.activity_at, t.thread_key) > (:after_at, :after_key)
+   AND (:term_count = 0 OR t.id IN (
+           SELECT x.thread FROM json_each(:terms) AS w JOIN terms AS x ON x.kind = 3 AND x.term = w.value
+            GROUP BY x.thread HAVING count(*) = :term_count))
+ ORDER BY t.activity_at, t.thread_key LIMIT :limit
+
+-- user_threads_newest --
+-- The threads of an owner in a tenant and app, most recent activity first.
+SELECT t.thread_key, t.tenant, t.app, t.thread_id, t.user, t.incarnation, t.rev, t.gc, t.info, t.lineage, t.title,
+       t.key_id, t.created_at, t.activity_at, t.message_count, t.checkpoint_count
+  FROM threads AS t
+ WHERE t.live = 1 AND t.tenant = :tenant AND t.app = :app AND t.user = :user
+   AND (t.activity_at, t.thread_key) < (:after_at, :after_key)
+   AND (:term_count = 0 OR t.id IN (
+           SELECT x.thread FROM json_each(:terms) AS w JOIN terms AS x ON x.kind = 3 AND x.term = w.value
+            GROUP BY x.thread HAVING count(*) = :term_count))
+ ORDER BY t.activity_at DESC, t.thread_key DESC LIMIT :limit
+
+-- user_threads_oldest --
+-- The threads of an owner in a tenant and app, oldest activity first.
+SELECT t.thread_key, t.tenant, t.app, t.thread_id, t.user, t.incarnation, t.rev, t.gc, t.info, t.lineage, t.title,
+       t.key_id, t.created_at, t.activity_at, t.message_count, t.checkpoint_count
+  FROM threads AS t
+ WHERE t.live = 1 AND t.tenant = :tenant AND t.app = :app AND t.user = :user
+   AND (t.activity_at, t.thread_key) > (:after_at, :after_key)
+   AND (:term_count = 0 OR t.id IN (
+           SELECT x.thread FROM json_each(:terms) AS w JOIN terms AS x ON x.kind = 3 AND x.term = w.value
+            GROUP BY x.thread HAVING count(*) = :term_count))
+ ORDER BY t.activity_at, t.thread_key LIMIT :limit
+
+-- all_threads_newest --
+-- The threads of all tenants or apps, most recent activity first.
+-- scan: asked for by upkeep and statistics only
+SELECT t.thread_key, t.tenant, t.app, t.thread_id, t.user, t.incarnation, t.rev, t.gc, t.info, t.lineage, t.title,
+       t.key_id, t.created_at, t.activity_at, t.message_count, t.checkpoint_count
+  FROM threads AS t
+ WHERE t.live = 1 AND (:tenant IS NULL OR t.tenant = :tenant) AND (:app IS NULL OR t.app = :app)
+   AND (:user IS NULL OR t.user = :user) AND (t.activity_at, t.thread_key) < (:after_at, :after_key)
+   AND (:term_count = 0 OR t.id IN (
+           SELECT x.thread FROM json_each(:terms) AS w JOIN terms AS x ON x.kind = 3 AND x.term = w.value
+            GROUP BY x.thread HAVING count(*) = :term_count))
+ ORDER BY t.activity_at DESC, t.thread_key DESC LIMIT :limit
+
+-- all_threads_oldest --
+-- The threads of all tenants or apps, oldest activity first.
+-- scan: asked for by upkeep and statistics only
+SELECT t.thread_key, t.tenant, t.app, t.thread_id, t.user, t.incarnation, t.rev, t.gc, t.info, t.lineage, t.title,
+       t.key_id, t.created_at, t.activity_at, t.message_count, t.checkpoint_count
+  FROM threads AS t
+ WHERE t.live = 1 AND (:tenant IS NULL OR t.tenant = :tenant) AND (:app IS NULL OR t.app = :app)
+   AND (:user IS NULL OR t.user = :user) AND (t.activity_at, t.thread_key) > (:after_at, :after_key)
+   AND (:term_count = 0 OR t.id IN (
+           SELECT x.thread FROM json_each(:terms) AS w JOIN terms AS x ON x.kind = 3 AND x.term = w.value
+            GROUP BY x.thread HAVING count(*) = :term_count))
+ ORDER BY t.activity_at, t.thread_key LIMIT :limit
+
+-- measure_thread --
+-- Counts and bytes of a thread.
+SELECT 1, (SELECT count(*) FROM heads AS h WHERE h.thread = t.id AND h.namespace IS NOT NULL),
+       c.count, c.bytes, e.count, e.bytes, l.count, l.bytes + b.bytes
+  FROM threads AS t,
+       (SELECT count(*) AS count, ifnull(sum(length(x.payload)), 0) AS bytes FROM checkpoints AS x
+         WHERE x.thread = (SELECT id FROM threads WHERE thread_key = :key)) AS c,
+       (SELECT count(*) AS count, ifnull(sum(length(x.payload)), 0) AS bytes FROM entries AS x
+         WHERE x.thread = (SELECT id FROM threads WHERE thread_key = :key)) AS e,
+       (SELECT count(*) AS count, ifnull(sum(length(x.payload)), 0) AS bytes FROM log_rows AS x
+         WHERE x.thread = (SELECT id FROM threads WHERE thread_key = :key)) AS l,
+       (SELECT ifnull(sum(length(x.payload)), 0) AS bytes FROM blobs AS x
+         WHERE x.thread = (SELECT id FROM threads WHERE thread_key = :key)) AS b
+ WHERE t.thread_key = :key AND t.live = 1
+
+-- measure_all --
+-- Counts and bytes of everything.
+-- scan: it is asked about everything
+SELECT (SELECT count(*) FROM threads WHERE live = 1), (SELECT count(*) FROM heads WHERE namespace IS NOT NULL),
+       c.count, c.bytes, e.count, e.bytes, l.count, l.bytes + b.bytes
+  FROM (SELECT count(*) AS count, ifnull(sum(length(payload)), 0) AS bytes FROM checkpoints) AS c,
+       (SELECT count(*) AS count, ifnull(sum(length(payload)), 0) AS bytes FROM entries) AS e,
+       (SELECT count(*) AS count, ifnull(sum(length(payload)), 0) AS bytes FROM log_rows) AS l,
+       (SELECT ifnull(sum(length(payload)), 0) AS bytes FROM blobs) AS b

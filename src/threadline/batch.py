@@ -1,0 +1,287 @@
+"""What crosses the seam between the pipelines and a store: rows, and the `Batch` that writes them.
+
+Read in this order: the rows as they are stored, the `Batch` (the one door for writes) and its parts, what a commit
+answers, and `judge`, the one place that says which writes are refused; every backend decides as it does.
+
+A thread is named by `thread_key` (16 bytes), a namespace by `ns` (8 bytes). `user` is the canonical owner text.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal, NamedTuple
+
+from threadline.errors import ThreadlineError
+from threadline.history.row import Blob, Range, Row
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointRow:
+    """One version of one namespace's state. `payload` is the sealed head (small fields, where the others lie, the
+    metadata); `refs` and `blob_refs` say which rows and blobs it needs, readable without opening it.
+
+    `kind`: put, clear, rollback, fork. `base`: the version it was computed from, None when put without one.
+    `ext_id`: a framework's own checkpoint id, unique in the namespace; None: the version. `bytes`: stored bytes.
+    `digest`: over its content (see `codec.digest`). `created_at`: microseconds; given by the store on commit.
+    """
+
+    version: int
+    payload: bytes
+    digest: bytes
+    parent_version: int | None = None
+    base: int | None = None
+    kind: str = "put"
+    ext_id: str | None = None
+    name: str | None = None
+    run_id: str | None = None
+    op_id: bytes = b""
+    refs: tuple[Range, ...] = ()
+    blob_refs: tuple[bytes, ...] = ()
+    key_id: int = 0
+    bytes: int = 0
+    created_at: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One record of the message log. `seq` increases in a thread and is given by the store; `ext_id` is unique in
+    thread and namespace, None for records without an id. `meta` is a sealed payload beside the record.
+
+    `search`: the words it is found by, None when it is not searched. `derived`: the projection that the backend
+    was given makes the same words from `payload`, so they need not be stored a second time.
+    """
+
+    kind: str
+    payload: bytes
+    digest: bytes
+    seq: int = 0
+    ext_id: str | None = None
+    role: str | None = None
+    search: str | None = None
+    derived: bool = False
+    meta: bytes | None = None
+    key_id: int = 0
+    created_at: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slot:
+    """A keyed row that is really overwritten and never in history. `expires_at`: microseconds or None."""
+
+    kind: str
+    key: str
+    payload: bytes = b""
+    meta: bytes | None = None
+    key_id: int = 0
+    expires_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ThreadRow:
+    """A thread as it stands. `info` is a sealed payload (None: nothing was said of it), `title` its searchable
+    name. `lineage`: sealed, where it was forked from. Times are microseconds by the store's clock."""
+
+    key: bytes
+    tenant: str
+    app: str
+    thread_id: str
+    user: str | None
+    incarnation: bytes
+    rev: int = 0
+    gc: int = 0
+    info: bytes | None = None
+    lineage: bytes | None = None
+    title: str | None = None
+    key_id: int = 0
+    created_at: int = 0
+    activity_at: int = 0
+    message_count: int = 0
+    checkpoint_count: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """What a state is read from, in one snapshot. `thread` is None when there is none, or it is another user's.
+    `checkpoint` is None when there is no such state (or `unchanged`: the caller has that version already). `marks` are the pipeline's own bytes about the logs
+    of this namespace; `last_version` the highest version ever given out in it, also in earlier lives."""
+
+    thread: ThreadRow | None = None
+    head_version: int = 0
+    last_version: int = 0
+    marks: bytes = b""
+    checkpoint: CheckpointRow | None = None
+    unchanged: bool = False
+    rows: tuple[Row, ...] = ()
+    blobs: tuple[Blob, ...] = ()
+
+
+# What is written --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """The head a write was computed against: the thread's incarnation (None: any) and the version (0: none)."""
+
+    incarnation: bytes | None
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class EntryPut:
+    """Put an entry: at the end, or in place when its `ext_id` is there ("replace": with this content, position kept,
+    and `meta` kept where this one brings none; "ignore": nothing happens)."""
+
+    entry: Entry
+    terms: tuple[int, ...] = ()
+    on_duplicate: Literal["replace", "ignore"] = "replace"
+
+
+@dataclass(frozen=True, slots=True)
+class TailIs:
+    """The entries after `after` (seq; 0: all) are exactly `expected` ((seq, digest) each); they are removed."""
+
+    after: int
+    expected: tuple[tuple[int, bytes], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SlotPut:
+    """Write a slot: "overwrite", only "if_absent" (an expired one is absent), or "delete" it."""
+
+    slot: Slot
+    mode: Literal["overwrite", "if_absent", "delete"] = "overwrite"
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadPut:
+    """What is said of a thread: sealed info with its searchable title and metadata terms (None: what was said
+    before stays). `owner` gives one to a thread without; `lineage`: where a new thread was forked from."""
+
+    info: bytes | None = None
+    title: str | None = None
+    terms: tuple[int, ...] = ()
+    owner: str | None = None
+    lineage: bytes | None = None
+    key_id: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """Everything one commit changes in one thread: all of it or nothing.
+
+    `names` (tenant, app, thread_id) are compared with those stored; a differing thread under the same key is
+    refused. `op_id` (16 bytes) makes a retry return the first result. `create`: the thread may come into being, with
+    `incarnation`. `expected`: the head that `checkpoint` was computed against; required with one. `last_version`: the
+    counter it was computed against. `assumes_gc`: refused when rows have been freed or merged since.
+    `merged`: rows that replace all rows within their span. `erase`: the thread goes, leaving a row without names.
+    """
+
+    key: bytes
+    names: tuple[str, str, str]
+    op_id: bytes
+    kind: str
+    user: str | None = None
+    ns: bytes = bytes(8)
+    namespace: str = ""
+    create: bool = False
+    incarnation: bytes = b""
+    requires: bytes | None = None
+    expected: Expected | None = None
+    last_version: int = 0
+    marks: bytes = b""
+    assumes_gc: int | None = None
+    checkpoint: CheckpointRow | None = None
+    checkpoint_terms: tuple[int, ...] = ()
+    rows: tuple[Row, ...] = ()
+    merged: tuple[Row, ...] = ()
+    blobs: tuple[Blob, ...] = ()
+    remove_entries: tuple[str, ...] = ()
+    clear_entries: bool = False
+    pop_entries: int = 0
+    tail: TailIs | None = None
+    entries: tuple[EntryPut, ...] = ()
+    rewrite_entries: tuple[Entry, ...] = ()
+    slots: tuple[SlotPut, ...] = ()
+    thread: ThreadPut | None = None
+    erase: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """What a commit did. `version` is None when it wrote no checkpoint; `seqs` has the position of each entry of the
+    batch, in its order; `removed` counts entries taken away, `popped` are those taken by `pop_entries`, oldest
+    first; `slots` says of each slot of the batch whether it was written. `duplicate`: the `op_id` had been committed before, and this is its result."""
+
+    rev: int
+    at: int
+    incarnation: bytes
+    version: int | None = None
+    seqs: tuple[int, ...] = ()
+    removed: int = 0
+    popped: tuple[Entry, ...] = ()
+    slots: tuple[bool, ...] = ()
+    duplicate: bool = False
+
+
+class Reason(StrEnum):
+    """Why a write was refused."""
+
+    MISSING = "missing"  # No such thread, a deleted one, or another user's: they look alike.
+    CONFLICT = "conflict"  # The head (or the tail, or a slot) is not what the caller expected.
+    STALE = (
+        "stale"  # What the write was computed from has moved without moving the head: read again.
+    )
+    NAMES = "names"  # Another thread has the same key.
+
+
+class Refused(ThreadlineError):
+    """A backend refused a batch; nothing of it was written."""
+
+    def __init__(self, reason: Reason, current: int | None = None) -> None:
+        super().__init__(f"the write was refused: {reason.value}")
+        self.reason, self.current = reason, current
+
+
+class ThreadFacts(NamedTuple):
+    """What `judge` must know of a thread's row; `live` is False for the row that a deletion leaves."""
+
+    live: bool
+    names: tuple[str, str, str]
+    user: str | None
+    incarnation: bytes
+    gc: int
+
+
+class HeadFacts(NamedTuple):
+    """What `judge` must know of a head's row; versions are 0 where there is none."""
+
+    head_version: int = 0
+    last_version: int = 0
+
+
+def judge(batch: Batch, thread: ThreadFacts | None, head: HeadFacts) -> None:
+    """Raise `Refused` unless the batch may be committed onto what is there now. Pure."""
+    live = thread is not None and thread.live
+    if thread is None or not live:
+        if not batch.create or (batch.expected is not None and batch.expected.version > 0):
+            raise Refused(Reason.MISSING)
+    else:
+        if thread.names != batch.names:
+            raise Refused(Reason.NAMES)
+        if batch.user is not None and thread.user != batch.user:
+            raise Refused(Reason.MISSING)
+        if batch.requires is not None and thread.incarnation != batch.requires:
+            raise Refused(Reason.MISSING)
+        if batch.assumes_gc is not None and thread.gc != batch.assumes_gc:
+            raise Refused(Reason.STALE)
+    if batch.expected is None:
+        return
+    known = batch.expected.incarnation
+    if live and thread is not None and known is not None and thread.incarnation != known:
+        raise Refused(Reason.MISSING)
+    current = head.head_version if live else 0
+    if current != batch.expected.version:
+        raise Refused(Reason.CONFLICT, current)
+    if head.last_version != batch.last_version:
+        raise Refused(Reason.STALE, current)

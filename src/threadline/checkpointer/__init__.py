@@ -1,0 +1,28 @@
+"""The checkpointers. Each is imported when it is first named, so that a backend's driver is loaded only then."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from threadline.checkpointer.base import BaseCheckpointer as BaseCheckpointer
+    from threadline.checkpointer.in_memory import InMemoryCheckpointer as InMemoryCheckpointer
+    from threadline.checkpointer.sqlite import SqliteCheckpointer as SqliteCheckpointer
+
+_HOMES = {
+    "BaseCheckpointer": "threadline.checkpointer.base",
+    "InMemoryCheckpointer": "threadline.checkpointer.in_memory",
+    "SqliteCheckpointer": "threadline.checkpointer.sqlite",
+}
+__all__ = ["BaseCheckpointer", "InMemoryCheckpointer", "SqliteCheckpointer"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,301 @@
+"""The pipelines of the message log: a thread's messages in order, put, read, searched and removed."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from typing import Any, Literal
+
+from threadline import clock
+from threadline.backend import Batch, Entry, EntryPut, EntryQuery, Refused, TailIs, ThreadQuery
+from threadline.checkpointer.engine import Engine, read_op_id, refuse
+from threadline.codec.digest import item_digest
+from threadline.codec.envelope import Codec, Where
+from threadline.codec.records import decode_message, encode_message
+from threadline.codec.rows import JSON
+from threadline.codec.searchtext import Query, read_query, words
+from threadline.codec.terms import matches, terms_of
+from threadline.config import LONG, Address, text_id
+from threadline.errors import ConflictError
+from threadline.model import Message
+
+#: The kind of an entry that is a Message of ours.
+MESSAGE = "message"
+#: How many entries one read brings when a caller wants them all.
+PAGE = 500
+#: How many phrases of a query a store looks up; the others are checked on what it finds.
+PHRASES = 16
+
+OnDuplicate = Literal["replace", "ignore"]
+
+
+def encode_entries(
+    engine: Engine,
+    messages: Iterable[Message],
+    metadata: Mapping[str, Any] | None,
+    on_duplicate: OnDuplicate,
+) -> tuple[EntryPut, ...]:
+    """Messages as entries; an id that occurs twice keeps its first place and its last content.
+
+    Raises TypeError, NotStorableError, ValueError.
+    """
+    if on_duplicate not in ("replace", "ignore"):
+        raise ValueError(f'on_duplicate must be "replace" or "ignore", not {on_duplicate!r}')
+    if isinstance(messages, Message | str | bytes | Mapping):
+        raise TypeError(
+            f"messages must be a list of Message objects, not a {type(messages).__name__}"
+        )
+    meta = engine.seal(dict(metadata), Where("meta")).data if metadata else None
+    terms = terms_of(metadata) if metadata else ()
+    puts: dict[str, EntryPut] = {}
+    for message in messages:
+        entry = encode_entry(engine, message, meta)
+        if on_duplicate == "ignore" and entry.ext_id in puts:
+            continue
+        puts[str(entry.ext_id)] = EntryPut(entry, terms, on_duplicate)
+    return tuple(puts.values())
+
+
+def encode_entry(engine: Engine, message: Message, meta: bytes | None = None) -> Entry:
+    """One message as an entry."""
+    data = encode_message(message)
+    payload = engine.codec.seal(data, Where("entry"))
+    return Entry(
+        kind=MESSAGE,
+        ext_id=text_id(message.message_id, "message_id", LONG),
+        role=message.role,
+        payload=payload.data,
+        key_id=payload.key_id,
+        digest=item_digest(JSON, data),
+        search=words(message.text()) or None,
+        derived=True,
+        meta=meta,
+    )
+
+
+def decode_entry(engine: Engine, entry: Entry) -> Message:
+    """The message of an entry; metadata that was put beside it fills what its own does not say."""
+    message = decode_message(engine.codec.open(entry.payload, entry.key_id, Where("entry")))
+    if entry.meta is not None:
+        beside = engine.open(entry.meta, entry.key_id, Where("meta"))
+        message.metadata = {**beside, **message.metadata}
+    return message
+
+
+class Messages:
+    """Putting, reading and removing messages, for any backend."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def batch(self, address: Address, kind: str, op_id: str | None, **parts: Any) -> Batch:
+        """A batch on a thread's message log."""
+        return Batch(
+            key=await self._engine.key(address),
+            names=(address.tenant, address.app, address.thread_id),
+            user=address.user,
+            ns=address.ns_key,
+            namespace=address.namespace,
+            op_id=read_op_id(op_id),
+            kind=kind,
+            incarnation=clock.random_bytes(16),
+            **parts,
+        )
+
+    async def put(
+        self,
+        address: Address,
+        messages: Sequence[Message],
+        metadata: Mapping[str, Any] | None,
+        on_duplicate: OnDuplicate,
+        op_id: str | None,
+    ) -> None:
+        """Put messages in one commit; see `BaseCheckpointer.aput_messages`."""
+        entries = encode_entries(self._engine, messages, metadata, on_duplicate)
+        batch = await self.batch(address, "messages", op_id, create=True, entries=entries)
+        if not entries:
+            return
+        try:
+            await self._engine.commit(batch)
+        except Refused as refused:
+            refuse(address, refused)
+
+    async def get(self, address: Address, message_id: str) -> Message | None:
+        """One message, or None."""
+        entry = await self._entry(address, message_id)
+        return decode_entry(self._engine, entry) if entry else None
+
+    async def iterate(
+        self,
+        address: Address,
+        *,
+        search: str | None = None,
+        role: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        after: str | None = None,
+        newest: bool = False,
+        page: int = PAGE,
+    ) -> AsyncGenerator[Message, None]:
+        """The messages that match, oldest first (or newest first), page by page."""
+        query = None
+        if search is not None:
+            query = read_query(search)
+        key, ns = await self._engine.key(address), address.ns_key
+        cursor = await self._seq_of(address, after) if after is not None else 0
+        before: int | None = None
+        while True:
+            asked = EntryQuery(
+                after=cursor,
+                before=before,
+                newest=newest,
+                limit=page,
+                role=role,
+                terms=terms_of(metadata) if metadata else (),
+                phrases=query.phrases[:PHRASES] if query else (),
+            )
+            entries = await self._engine.backend.read_entries(key, ns, address.user, asked)
+            for entry in entries:
+                if entry.kind != MESSAGE or not self._has(entry, metadata):
+                    continue
+                message = decode_entry(self._engine, entry)
+                if query is None or query.matches(message.text()):
+                    yield message
+            if len(entries) < page:
+                return
+            if newest:
+                before = entries[-1].seq
+            else:
+                cursor = entries[-1].seq
+
+    async def delete(self, address: Address, message_id: str, op_id: str | None) -> bool:
+        """Take a message out of the log; False when it is not there."""
+        if await self._entry(address, message_id) is None:
+            return False
+        return await self._remove(address, "delete", op_id, remove_entries=(message_id,)) > 0
+
+    async def clear(self, address: Address, op_id: str | None) -> int:
+        """Take every message out of the log; returns how many there were."""
+        return await self._remove(address, "clear_messages", op_id, clear_entries=True)
+
+    async def pop(self, address: Address, count: int, op_id: str | None) -> list[Message]:
+        """Take the newest messages out of the log, oldest of them first."""
+        if isinstance(count, bool) or not isinstance(count, int):
+            raise TypeError(f"n must be an int, not {type(count).__name__}")
+        if count < 1:
+            raise ValueError(f"n must be 1 or more, not {count}")
+        batch = await self.batch(address, "pop", op_id, pop_entries=count)
+        try:
+            commit = await self._engine.commit(batch)
+        except Refused:
+            return []
+        return [decode_entry(self._engine, entry) for entry in commit.popped]
+
+    async def replace(
+        self,
+        address: Address,
+        after: str | None,
+        expected_tail: Sequence[Message | str],
+        messages: Sequence[Message],
+        op_id: str | None,
+    ) -> None:
+        """Replace what stands after a message, if it is what the caller expects."""
+        start = await self._seq_of(address, after) if after is not None else 0
+        key, ns = await self._engine.key(address), address.ns_key
+        query = EntryQuery(after=start)
+        tail = await self._engine.backend.read_entries(key, ns, address.user, query)
+        if op_id is None and not self._is_tail(tail, expected_tail):
+            raise ConflictError(
+                f"the messages of thread {address.thread_id!r} after {after!r} are not the expected ones; "
+                "nothing was written. Read them again.",
+                thread_id=address.thread_id,
+            )
+        pairs = tuple((entry.seq, entry.digest) for entry in tail)
+        if not self._is_tail(tail, expected_tail):
+            pairs = (
+                (-1, b""),
+            )  # Refused unless this op_id was committed before, which is then what is answered.
+        entries = encode_entries(self._engine, messages, None, "replace")
+        batch = await self.batch(
+            address, "replace", op_id, create=not tail, tail=TailIs(start, pairs), entries=entries
+        )
+        try:
+            await self._engine.commit(batch)
+        except Refused as refused:
+            refuse(address, refused)
+
+    async def search(
+        self, threads: ThreadQuery, search: str, role: str | None, limit: int
+    ) -> list[tuple[str, Message]]:
+        """Messages of any thread that match, newest first, each with its thread's id."""
+        query = read_query(search)
+        if query is None:
+            return []
+        await self._engine.ready()
+        found: list[tuple[str, Message]] = []
+        before: int | None = None
+        while len(found) < limit:
+            hits = await self._engine.backend.search(
+                threads, query.phrases[:PHRASES], before=before, limit=PAGE
+            )
+            for before, thread, entry in hits:  # noqa: B020 - the cursor is that of the last hit
+                message = self._hit(entry, query, role)
+                if message is not None and len(found) < limit:
+                    found.append((thread.thread_id, message))
+            if len(hits) < PAGE:
+                break
+        return found
+
+    def _hit(self, entry: Entry, query: Query, role: str | None) -> Message | None:
+        if entry.kind != MESSAGE or role not in (None, entry.role):
+            return None
+        message = decode_entry(self._engine, entry)
+        return message if query.matches(message.text()) else None
+
+    def _has(self, entry: Entry, metadata: Mapping[str, Any] | None) -> bool:
+        if not metadata:
+            return True
+        if entry.meta is None:
+            return False
+        return matches(self._engine.open(entry.meta, entry.key_id, Where("meta")), metadata)
+
+    async def _remove(self, address: Address, kind: str, op_id: str | None, **parts: Any) -> int:
+        batch = await self.batch(address, kind, op_id, **parts)
+        try:
+            return (await self._engine.commit(batch)).removed
+        except Refused:
+            return 0
+
+    async def _entry(self, address: Address, message_id: str) -> Entry | None:
+        wanted = text_id(message_id, "message_id", LONG)
+        key, ns = await self._engine.key(address), address.ns_key
+        query = EntryQuery(ext_ids=(wanted,), limit=1)
+        entries = await self._engine.backend.read_entries(key, ns, address.user, query)
+        return entries[0] if entries and entries[0].kind == MESSAGE else None
+
+    async def _seq_of(self, address: Address, message_id: str) -> int:
+        entry = await self._entry(address, message_id)
+        if entry is None:
+            raise ValueError(f"thread {address.thread_id!r} has no message {message_id!r}")
+        return entry.seq
+
+    def _is_tail(self, tail: Sequence[Entry], expected: Sequence[Message | str]) -> bool:
+        if len(tail) != len(expected):
+            return False
+        for entry, wanted in zip(tail, expected, strict=True):
+            if isinstance(wanted, Message):
+                if entry.digest != item_digest(JSON, encode_message(wanted)):
+                    return False
+            elif entry.ext_id != wanted:
+                return False
+        return True
+
+
+def projection(codec: Codec) -> Callable[[str, bytes, int], str | None]:
+    """What a backend is given to make an entry's words from its payload, so that it need not store them."""
+
+    def project(kind: str, payload: bytes, key_id: int) -> str | None:
+        if kind != MESSAGE:
+            return None
+        message = decode_message(codec.open(payload, key_id, Where("entry")))
+        return words(message.text()) or None
+
+    return project

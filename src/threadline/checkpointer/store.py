@@ -1,0 +1,155 @@
+"""The floor that adapters and sessions stand on: batches of rows in, rows out, in one thread or several.
+
+An adapter for any framework can be written on this alone: it addresses with the same config dicts, seals its own
+bytes with `seal`, and gets from `acommit` the same promises as everything else (all or nothing, compare-and-set,
+one result for one `op_id`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, overload
+
+from threadline import clock
+from threadline.backend import (
+    At,
+    Batch,
+    CheckpointQuery,
+    CheckpointRow,
+    Commit,
+    Entry,
+    EntryQuery,
+    Head,
+    Range,
+    Refused,
+    Row,
+    Slot,
+    SlotQuery,
+    ThreadQuery,
+    ThreadRow,
+)
+from threadline.checkpointer.engine import Engine, read_op_id, refuse
+from threadline.codec.envelope import Payload, Where
+from threadline.config import Config, read_config
+
+
+class Store:
+    """`checkpointer.store`: public and stable."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def abatch(
+        self, config: Config, kind: str, *, op_id: str | None = None, **parts: Any
+    ) -> Batch:
+        """A `Batch` for the thread and namespace of `config`, with its keys, names and owner filled in.
+
+        kind: what the journal calls it, of your choice; op_id: 32 hexadecimal digits, new when None; parts: the
+        other fields of `Batch`. Raises TypeError, ValueError.
+        """
+        address = read_config(config, write=True)
+        return Batch(
+            key=await self._engine.key(address),
+            names=(address.tenant, address.app, address.thread_id),
+            user=address.user,
+            ns=address.ns_key,
+            namespace=address.namespace,
+            op_id=read_op_id(op_id),
+            kind=kind,
+            incarnation=clock.random_bytes(16),
+            **parts,
+        )
+
+    @overload
+    async def acommit(self, batches: Batch) -> Commit: ...
+    @overload
+    async def acommit(self, batches: Sequence[Batch]) -> list[Commit]: ...
+    async def acommit(self, batches: Batch | Sequence[Batch]) -> Commit | list[Commit]:
+        """Commit a batch, or several of distinct threads in one transaction: all of it or nothing.
+
+        Raises ConflictError when a head, a tail or a counter is not what the batch expects, ThreadNotFoundError for
+        a missing, deleted or foreign thread; ValueError for two batches of one thread.
+        """
+        several = [batches] if isinstance(batches, Batch) else list(batches)
+        if len({batch.key for batch in several}) < len(several):
+            raise ValueError(
+                "two batches of one thread cannot be in one commit: make them one batch"
+            )
+        await self._engine.ready()
+        try:
+            commits = await self._engine.backend.commit(several) if several else []
+        except Refused as refused:
+            _, _, thread_id = several[0].names
+            expected = several[0].expected
+            address = read_config({"thread_id": thread_id})
+            refuse(address, refused, expected.version if expected else None)
+        for batch in several:
+            if self._engine.cache is not None and (batch.erase or batch.checkpoint is not None):
+                await self._engine.cache.drop(batch.key, None if batch.erase else batch.ns)
+        return commits[0] if isinstance(batches, Batch) else commits
+
+    @overload
+    async def aread(self, config: Config, what: At | None = None) -> Head: ...
+    @overload
+    async def aread(self, config: Config, what: EntryQuery) -> list[Entry]: ...
+    @overload
+    async def aread(self, config: Config, what: SlotQuery) -> list[Slot]: ...
+    @overload
+    async def aread(self, config: Config, what: CheckpointQuery) -> list[CheckpointRow]: ...
+    @overload
+    async def aread(self, config: Config, what: Sequence[Range]) -> list[Row]: ...
+    async def aread(self, config: Config, what: Any = None) -> Any:
+        """Read from one thread and namespace.
+
+        what: None or an `At` gives the `Head` (thread, versions, checkpoint, rows, blobs; its `thread` is None when
+        there is none for this user); an `EntryQuery`, `SlotQuery` or `CheckpointQuery` those rows; a list of
+        `Range` the rows that cover them.
+        """
+        address = read_config(config)
+        engine, key, ns = self._engine, await self._engine.key(address), address.ns_key
+        match what:
+            case None | At():
+                return await engine.backend.read_head(key, ns, address.user, at=what)
+            case EntryQuery():
+                return await engine.backend.read_entries(key, ns, address.user, what)
+            case SlotQuery():
+                return await engine.backend.read_slots(key, ns, address.user, what)
+            case CheckpointQuery():
+                return await engine.backend.read_checkpoints(key, ns, address.user, what)
+            case list() | tuple():
+                return await engine.backend.read_rows(key, ns, address.user, what)
+        raise TypeError(f"cannot read a {type(what).__name__}; see Store.aread")
+
+    async def ascan(self, config: Config, *, page: int = 200) -> AsyncIterator[ThreadRow]:
+        """Every live thread of the config's tenant, app and user, most recent activity first, page by page."""
+        address = read_config(config, thread=False)
+        self._engine.check_user(address)
+        await self._engine.ready()
+        cursor: tuple[int, bytes] | None = None
+        while True:
+            query = ThreadQuery(address.tenant, address.app, address.user, after=cursor, limit=page)
+            rows = await self._engine.backend.read_threads(query)
+            for row in rows:
+                yield row
+            if len(rows) < page:
+                return
+            cursor = rows[-1].activity_at, rows[-1].key
+
+    async def aerase(self, config: Config, *, op_id: str | None = None) -> bool:
+        """Erase the config's thread, every namespace of it; False when there is none."""
+        batch = await self.abatch(config, "erase", op_id=op_id, erase=True)
+        try:
+            await self._engine.commit(batch)
+        except Refused:
+            return False
+        if self._engine.cache is not None:
+            await self._engine.cache.drop(batch.key, None)
+        return True
+
+    def seal(self, data: bytes, where: Where) -> Payload:
+        """Your bytes as a payload (compressed, framed, checked when opened). Raises LimitError."""
+        return self._engine.codec.seal(data, where)
+
+    def open(self, data: bytes, where: Where, key_id: int = 0) -> bytes:
+        """The bytes of a payload. Raises CorruptionError."""
+        return self._engine.codec.open(data, key_id, where)

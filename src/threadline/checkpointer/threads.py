@@ -1,0 +1,213 @@
+"""The pipelines of threads: what is said of them, listing and searching them, and taking them away."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from threadline import clock
+from threadline.backend import Batch, Refused, ThreadPut, ThreadQuery, ThreadRow
+from threadline.checkpointer.engine import Engine, read_op_id, refuse
+from threadline.codec.envelope import Where
+from threadline.codec.searchtext import fold
+from threadline.codec.terms import matches, terms_of
+from threadline.config import LONG, Address, canonical_user, text_id, user_id_of
+from threadline.model import Lineage, ThreadInfo
+
+Order = Literal["newest", "oldest"]
+#: How many threads one read brings.
+PAGE = 200
+
+
+class Threads:
+    """Putting, reading, listing and erasing threads, for any backend."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def put(self, address: Address, info: ThreadInfo, op_id: str | None) -> None:
+        """Say something of a thread; see `BaseCheckpointer.aput_thread`."""
+        if not isinstance(info, ThreadInfo):
+            raise TypeError(f"thread_info must be a ThreadInfo, not {type(info).__name__}")
+        if info.thread_id != address.thread_id:
+            raise ValueError(
+                f"config names thread {address.thread_id!r} and thread_info {info.thread_id!r}: which is meant?"
+            )
+        owner = canonical_user(info.user_id)
+        if address.user is not None and owner is not None and owner != address.user:
+            raise ValueError(
+                f"config names user {address.user_id!r} and thread_info {info.user_id!r}: which is meant?"
+            )
+        row = await self._row(address)
+        if row is not None and owner is not None and row.user not in (None, owner):
+            raise ValueError(
+                f"thread {address.thread_id!r} belongs to another user than thread_info.user_id; "
+                "leave it out, or name the owner"
+            )
+        record = {
+            "name": info.thread_name,
+            "metadata": info.metadata,
+            "updated_at": info.updated_at,
+            "run_id": info.run_id,
+            "stop_requested": info.stop_requested,
+        }
+        sealed = self._engine.seal(record, Where("thread"))
+        said = ThreadPut(
+            info=sealed.data,
+            key_id=sealed.key_id,
+            title=fold(info.thread_name) if info.thread_name else None,
+            terms=terms_of(info.metadata),
+            owner=owner or address.user,
+        )
+        batch = await self._batch(address, "thread", op_id, create=True, thread=said)
+        try:
+            await self._engine.commit(batch)
+        except Refused as refused:
+            refuse(address, refused)
+
+    async def get(self, address: Address) -> ThreadInfo | None:
+        """What is known of a thread, or None."""
+        row = await self._row(address)
+        return self._info(row) if row else None
+
+    async def list(
+        self,
+        address: Address,
+        *,
+        search: str | None,
+        metadata: Mapping[str, Any] | None,
+        limit: int | None,
+        offset: int,
+        after: ThreadInfo | str | None,
+        order: Order,
+    ) -> list[ThreadInfo]:
+        """Threads of the config's tenant, app and user, by their last activity."""
+        if order not in ("newest", "oldest"):
+            raise ValueError(f'order must be "newest" or "oldest", not {order!r}')
+        self._engine.check_user(address)
+        await self._engine.ready()
+        wanted = fold(search) if search else None
+        cursor = await self._cursor(address, after) if after is not None else None
+        found: list[ThreadInfo] = []
+        skip = offset
+        while limit is None or len(found) < limit:
+            query = ThreadQuery(
+                tenant=address.tenant,
+                app=address.app,
+                user=address.user,
+                terms=terms_of(metadata) if metadata else (),
+                oldest=order == "oldest",
+                after=cursor,
+                limit=PAGE,
+            )
+            rows = await self._engine.backend.read_threads(query)
+            for row in rows:
+                if wanted is not None and wanted not in f"{row.title or ''}\n{fold(row.thread_id)}":
+                    continue
+                info = self._info(row)
+                if metadata and not matches(info.metadata, metadata):
+                    continue
+                skip -= 1
+                if skip < 0 and (limit is None or len(found) < limit):
+                    found.append(info)
+            if len(rows) < PAGE:
+                break
+            cursor = (rows[-1].activity_at, rows[-1].key)
+        return found
+
+    async def delete(self, address: Address, op_id: str | None) -> bool:
+        """Erase a thread with everything in it; False when there is none."""
+        row = await self._row(address)
+        if row is None:
+            if op_id is None:
+                return False
+        batch = await self._batch(address, "erase", op_id, erase=True)
+        try:
+            await self._engine.commit(batch)
+        except Refused:
+            return False
+        if self._engine.cache is not None:
+            await self._engine.cache.drop(batch.key, None, row.incarnation if row else None)
+        return True
+
+    async def erase_user(self, address: Address) -> dict[str, Any]:
+        """Erase every thread of the config's user, one by one; can be called again until nothing is left."""
+        if address.user is None:
+            raise ValueError("config has no user_id: whose threads are to be erased?")
+        await self._engine.ready()
+        erased: list[str] = []
+        while True:
+            query = ThreadQuery(tenant=address.tenant, app=None, user=address.user, limit=PAGE)
+            rows = await self._engine.backend.read_threads(query)
+            for row in rows:
+                names = (row.tenant, row.app, row.thread_id)
+                batch = Batch(
+                    key=row.key,
+                    names=names,
+                    user=address.user,
+                    op_id=clock.new_id_bytes(),
+                    kind="erase",
+                    requires=row.incarnation,
+                    erase=True,
+                )
+                try:
+                    await self._engine.commit(batch)
+                except Refused:
+                    continue  # Deleted meanwhile by another.
+                if self._engine.cache is not None:
+                    await self._engine.cache.drop(row.key, None, row.incarnation)
+                erased.append(row.thread_id)
+            if len(rows) < PAGE:
+                return {"user_id": address.user_id, "threads": erased}
+
+    async def _batch(self, address: Address, kind: str, op_id: str | None, **parts: Any) -> Batch:
+        return Batch(
+            key=await self._engine.key(address),
+            names=(address.tenant, address.app, address.thread_id),
+            user=address.user,
+            ns=address.ns_key,
+            namespace=address.namespace,
+            op_id=read_op_id(op_id),
+            kind=kind,
+            incarnation=clock.random_bytes(16),
+            **parts,
+        )
+
+    async def _row(self, address: Address) -> ThreadRow | None:
+        key, ns = await self._engine.key(address), address.ns_key
+        head = await self._engine.backend.read_head(key, ns, address.user, content=False)
+        return head.thread
+
+    async def _cursor(self, address: Address, after: ThreadInfo | str) -> tuple[int, bytes]:
+        thread_id = after.thread_id if isinstance(after, ThreadInfo) else after
+        text_id(thread_id, "after", LONG)
+        salt = (await self._engine.ready()).salt
+        names = Address(address.tenant, address.app, thread_id, "", address.user)
+        if isinstance(after, ThreadInfo) and after.activity_at is not None:
+            return clock.to_us(after.activity_at), names.thread_key(salt)
+        row = await self._row(names)
+        if row is None:
+            raise ValueError(f"after names the thread {thread_id!r}, which does not exist")
+        return row.activity_at, row.key
+
+    def _info(self, row: ThreadRow) -> ThreadInfo:
+        said: dict[str, Any] = {}
+        if row.info is not None:
+            said = self._engine.open(row.info, row.key_id, Where("thread"))
+        lineage = None
+        if row.lineage is not None:
+            lineage = Lineage(**self._engine.open(row.lineage, 0, Where("lineage")))
+        return ThreadInfo(
+            thread_id=row.thread_id,
+            thread_name=said.get("name"),
+            user_id=user_id_of(row.user),
+            metadata=said.get("metadata", {}),
+            updated_at=said.get("updated_at"),
+            run_id=said.get("run_id"),
+            stop_requested=said.get("stop_requested", False),
+            created_at=clock.from_us(row.created_at),
+            activity_at=clock.from_us(row.activity_at),
+            message_count=row.message_count,
+            checkpoint_count=row.checkpoint_count,
+            forked_from=lineage,
+        )
