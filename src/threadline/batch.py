@@ -103,8 +103,9 @@ class ThreadRow:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Head:
     """What a state is read from, in one snapshot. `thread` is None when there is none, or it is another user's.
-    `checkpoint` is None when there is no such state (or `unchanged`: the caller has that version already). `marks` are the pipeline's own bytes about the logs
-    of this namespace; `last_version` the highest version ever given out in it, also in earlier lives."""
+    `checkpoint` is None when there is no such state (or `unchanged`: the caller has that version already). `marks` are
+    the pipeline's own bytes about the logs of this namespace; `last_version` the highest version ever given out in
+    it, also in earlier lives."""
 
     thread: ThreadRow | None = None
     head_version: int = 0
@@ -210,8 +211,9 @@ class Batch:
 @dataclass(frozen=True, slots=True)
 class Commit:
     """What a commit did. `version` is None when it wrote no checkpoint; `seqs` has the position of each entry of the
-    batch, in its order; `removed` counts entries taken away, `popped` are those taken by `pop_entries`, oldest
-    first; `slots` says of each slot of the batch whether it was written. `duplicate`: the `op_id` had been committed before, and this is its result."""
+    batch, in its order; `removed` counts entries taken away, `popped` are those taken by `pop_entries`, oldest first;
+    `slots` says of each slot of the batch whether it was written. `duplicate`: the `op_id` had been committed
+    before, and this is its result."""
 
     rev: int
     at: int

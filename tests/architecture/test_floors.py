@@ -18,8 +18,8 @@ SRC = Path(__file__).parents[2] / "src" / "threadline"
 ROOT = "threadline"
 
 F0 = {"model", "errors"}
-F1 = {"clock", "config", "codec", "history"}
-F2 = {"backend", "cache"}
+F1 = {"clock", "config", "codec", "history", "inline"}
+F2 = {"batch", "backend", "cache"}
 F3 = {"checkpointer"}
 F4 = {"backends", "caches"}
 F5 = {"checkpointer.in_memory", "checkpointer.sqlite", "checkpointer.pg"}
@@ -38,11 +38,13 @@ MAY_IMPORT: Mapping[str, set[str]] = {
     "codec": F0 | F1,
     "history": F0 | F1,
     # F2 ports. A backend knows neither codec nor cache; a cache carries the backend's rows.
-    "backend": F0 | F1 - {"codec"},
+    "inline": {"errors", "clock"},
+    "batch": F0 | F1 - {"codec"},
+    "backend": F0 | F1 - {"codec"} | {"batch"},
     "cache": F0 | F1 - {"codec"} | {"backend"},
     # F3 pipelines and F4 implementations meet only in the ports.
     "checkpointer": F0 | F1 | F2,
-    "backends": F0 | F1 - {"codec"} | {"backend"},
+    "backends": F0 | F1 - {"codec"} | {"batch", "backend"},
     "caches": F0 | F1 - {"codec"} | F2,
     # F5 joins a backend and a cache.
     "checkpointer.in_memory": F0 | F1 | F2 | F3 | F4,

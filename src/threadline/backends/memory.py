@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import ClassVar
 
 from threadline import clock
@@ -17,12 +16,10 @@ from threadline.backend import (
     At,
     Backend,
     Batch,
-    Blob,
     CheckpointQuery,
     CheckpointRow,
     Commit,
     Entry,
-    EntryPut,
     EntryQuery,
     Head,
     HeadFacts,
@@ -38,45 +35,18 @@ from threadline.backend import (
     ThreadRow,
     judge,
 )
+from threadline.backends.memory_thread import (
+    Space,
+    Thread,
+    born,
+    erase,
+    put_checkpoint,
+    put_entry,
+    put_slot,
+    remove_entries,
+    trim_journal,
+)
 from threadline.errors import ReleasedError
-
-#: How long a commit can be repeated with its `op_id`, in microseconds.
-JOURNAL_US = 24 * 3600 * 1_000_000
-
-
-@dataclass(slots=True)
-class _Space:
-    """One namespace of a thread."""
-
-    namespace: str
-    head_version: int = 0
-    last_version: int = 0
-    marks: bytes = b""
-    checkpoints: dict[int, CheckpointRow] = field(default_factory=dict)
-    rows: dict[tuple[int, int], Row] = field(default_factory=dict)
-    blobs: dict[bytes, Blob] = field(default_factory=dict)
-    entries: dict[int, Entry] = field(default_factory=dict)
-    by_id: dict[str, int] = field(default_factory=dict)
-    slots: dict[tuple[str, str], Slot] = field(default_factory=dict)
-    checkpoint_terms: dict[int, frozenset[int]] = field(default_factory=dict)
-    entry_terms: dict[int, frozenset[int]] = field(default_factory=dict)
-
-
-@dataclass(slots=True)
-class _Thread:
-    """A thread, or what a deletion leaves of it (`row` None)."""
-
-    row: ThreadRow | None = None
-    rev: int = 0
-    last_seq: int = 0
-    terms: frozenset[int] = frozenset()
-    spaces: dict[bytes, _Space] = field(default_factory=dict)
-    journal: dict[bytes, Commit] = field(default_factory=dict)
-
-    def space(self, ns: bytes, namespace: str) -> _Space:
-        space = self.spaces.setdefault(ns, _Space(namespace))
-        space.namespace = namespace
-        return space
 
 
 class MemoryBackend(Backend):
@@ -87,7 +57,7 @@ class MemoryBackend(Backend):
     def __init__(self, *, now_us: Callable[[], int] | None = None) -> None:
         self._now_us = now_us or clock.now_us
         self._salt = clock.random_bytes(16)
-        self._threads: dict[bytes, _Thread] = {}
+        self._threads: dict[bytes, Thread] = {}
         self._lock = threading.RLock()
         self._closed = False
 
@@ -137,23 +107,23 @@ class MemoryBackend(Backend):
 
     def _apply(self, batch: Batch) -> Commit:
         at = self._now_us()
-        thread = self._threads.setdefault(batch.key, _Thread())
+        thread = self._threads.setdefault(batch.key, Thread())
         thread.rev += 1
-        row = thread.row or _born(batch, at)
+        row = thread.row or born(batch, at)
         at = max(at, row.activity_at)
         if batch.erase:
             commit = Commit(thread.rev, at, row.incarnation)
-            _erase(thread)
+            erase(thread)
             thread.journal[batch.op_id] = commit
             return commit
         space = thread.space(batch.ns, batch.namespace)
-        version = _put_checkpoint(space, batch, at)
-        removed, popped = _remove_entries(space, batch)
-        seqs = tuple(_put_entry(thread, space, put, at) for put in batch.entries)
+        version = put_checkpoint(space, batch, at)
+        removed, popped = remove_entries(space, batch)
+        seqs = tuple(put_entry(thread, space, put, at) for put in batch.entries)
         for entry in batch.rewrite_entries:
             old = space.entries[entry.seq]
             space.entries[entry.seq] = dataclasses.replace(entry, created_at=old.created_at)
-        written = tuple(_put_slot(space, put.slot, put.mode, at) for put in batch.slots)
+        written = tuple(put_slot(space, put.slot, put.mode, at) for put in batch.slots)
         if batch.thread is not None:
             said = batch.thread
             if said.info is not None:
@@ -172,7 +142,7 @@ class MemoryBackend(Backend):
         )
         commit = Commit(thread.rev, at, row.incarnation, version, seqs, removed, popped, written)
         thread.journal[batch.op_id] = commit
-        _trim_journal(thread, at)
+        trim_journal(thread, at)
         return commit
 
     # Reading ------------------------------------------------------------------------------------------
@@ -191,7 +161,7 @@ class MemoryBackend(Backend):
             thread = self._live(key, user)
             if thread is None or thread.row is None:
                 return Head(last_version=self._retired(key, ns))
-            space = thread.spaces.get(ns) or _Space("")
+            space = thread.spaces.get(ns) or Space("")
             head = Head(
                 thread=thread.row,
                 head_version=space.head_version,
@@ -330,7 +300,7 @@ class MemoryBackend(Backend):
         if self._closed:
             raise ReleasedError()
 
-    def _live(self, key: bytes, user: str | None) -> _Thread | None:
+    def _live(self, key: bytes, user: str | None) -> Thread | None:
         self._check_open()
         thread = self._threads.get(key)
         if thread is None or thread.row is None:
@@ -343,11 +313,11 @@ class MemoryBackend(Backend):
             return 0
         return thread.spaces[ns].last_version
 
-    def _space(self, key: bytes, ns: bytes, user: str | None) -> _Space | None:
+    def _space(self, key: bytes, ns: bytes, user: str | None) -> Space | None:
         thread = self._live(key, user)
         return thread.spaces.get(ns) if thread else None
 
-    def _listed(self, query: ThreadQuery) -> Iterable[_Thread]:
+    def _listed(self, query: ThreadQuery) -> Iterable[Thread]:
         self._check_open()
         return [
             thread
@@ -360,7 +330,7 @@ class MemoryBackend(Backend):
         ]
 
 
-def _find(space: _Space, at: At | None) -> CheckpointRow | None:
+def _find(space: Space, at: At | None) -> CheckpointRow | None:
     if at is None:
         return space.checkpoints.get(space.head_version)
     for _, row in sorted(space.checkpoints.items(), reverse=True):
@@ -373,7 +343,7 @@ def _find(space: _Space, at: At | None) -> CheckpointRow | None:
     return None
 
 
-def _covering(space: _Space, ranges: Sequence[Range]) -> list[Row]:
+def _covering(space: Space, ranges: Sequence[Range]) -> list[Row]:
     return [
         row
         for _, row in sorted(space.rows.items())
@@ -386,108 +356,3 @@ def _holds(entry: Entry, phrases: Sequence[str]) -> bool:
         return True
     spaced = f" {entry.search or ''} "
     return all(f" {phrase} " in spaced for phrase in phrases)
-
-
-def _born(batch: Batch, at: int) -> ThreadRow:
-    tenant, app, thread_id = batch.names
-    return ThreadRow(
-        key=batch.key,
-        tenant=tenant,
-        app=app,
-        thread_id=thread_id,
-        user=batch.user,
-        incarnation=batch.incarnation,
-        created_at=at,
-        activity_at=at,
-    )
-
-
-def _erase(thread: _Thread) -> None:
-    thread.row, thread.terms = None, frozenset()
-    thread.spaces = {
-        ns: _Space("", last_version=space.last_version) for ns, space in thread.spaces.items()
-    }
-    thread.journal = {
-        op_id: dataclasses.replace(commit, popped=()) for op_id, commit in thread.journal.items()
-    }
-
-
-def _put_checkpoint(space: _Space, batch: Batch, at: int) -> int | None:
-    for merged in batch.merged:
-        for key, row in list(space.rows.items()):
-            if row.log == merged.log and merged.start <= row.start < merged.end:
-                del space.rows[key]
-        space.rows[merged.log, merged.start] = merged
-    space.rows.update({(row.log, row.start): row for row in batch.rows})
-    for blob in batch.blobs:
-        space.blobs.setdefault(blob.id, blob)
-    if batch.marks:
-        space.marks = batch.marks
-    checkpoint = batch.checkpoint
-    if checkpoint is None:
-        return None
-    space.checkpoints[checkpoint.version] = dataclasses.replace(checkpoint, created_at=at)
-    space.checkpoint_terms[checkpoint.version] = frozenset(batch.checkpoint_terms)
-    space.head_version = space.last_version = checkpoint.version
-    return checkpoint.version
-
-
-def _remove_entries(space: _Space, batch: Batch) -> tuple[int, tuple[Entry, ...]]:
-    gone = {space.by_id[ext_id] for ext_id in batch.remove_entries if ext_id in space.by_id}
-    popped: tuple[Entry, ...] = ()
-    if batch.clear_entries:
-        gone.update(space.entries)
-    if batch.tail is not None:
-        gone.update(seq for seq, _ in batch.tail.expected)
-    if batch.pop_entries:
-        last = sorted(space.entries)[-batch.pop_entries :]
-        popped = tuple(space.entries[seq] for seq in last)
-        gone.update(last)
-    for seq in gone:
-        entry = space.entries.pop(seq)
-        space.entry_terms.pop(seq, None)
-        if entry.ext_id is not None:
-            del space.by_id[entry.ext_id]
-    return len(gone), popped
-
-
-def _put_entry(thread: _Thread, space: _Space, put: EntryPut, at: int) -> int:
-    entry = put.entry
-    seq = space.by_id.get(entry.ext_id) if entry.ext_id is not None else None
-    if seq is not None:
-        if put.on_duplicate == "ignore":
-            return seq
-        old = space.entries[seq]
-        if entry.meta is None:
-            entry = dataclasses.replace(entry, meta=old.meta)
-        else:
-            space.entry_terms[seq] = frozenset(put.terms)
-        space.entries[seq] = dataclasses.replace(entry, seq=seq, created_at=old.created_at)
-        return seq
-    thread.last_seq += 1
-    seq = thread.last_seq
-    space.entries[seq] = dataclasses.replace(entry, seq=seq, created_at=at)
-    space.entry_terms[seq] = frozenset(put.terms)
-    if entry.ext_id is not None:
-        space.by_id[entry.ext_id] = seq
-    return seq
-
-
-def _put_slot(space: _Space, slot: Slot, mode: str, at: int) -> bool:
-    key = (slot.kind, slot.key)
-    old = space.slots.get(key)
-    there = old is not None and (old.expires_at is None or old.expires_at > at)
-    if mode == "delete":
-        space.slots.pop(key, None)
-        return there
-    if mode == "if_absent" and there:
-        return False
-    space.slots[key] = slot
-    return True
-
-
-def _trim_journal(thread: _Thread, at: int) -> None:
-    if thread.rev % 64 == 0:
-        thread.journal = {
-            op_id: commit for op_id, commit in thread.journal.items() if commit.at > at - JOURNAL_US
-        }

@@ -7,8 +7,8 @@ from typing import Any
 
 from threadline.backend import CheckpointQuery, CheckpointRow
 from threadline.checkpointer.engine import Engine
+from threadline.checkpointer.reads import Reads, as_checkpoint
 from threadline.checkpointer.snapshot import open_doc
-from threadline.checkpointer.states import States, as_checkpoint
 from threadline.codec.terms import matches, terms_of
 from threadline.config import Address
 from threadline.errors import CorruptionError
@@ -21,8 +21,8 @@ PAGE = 200
 class Checkpoints:
     """Listing and loading checkpoints, for any backend."""
 
-    def __init__(self, engine: Engine, states: States) -> None:
-        self._engine, self._states = engine, states
+    def __init__(self, engine: Engine, reads: Reads) -> None:
+        self._engine, self._reads = engine, reads
 
     async def list(
         self,
@@ -59,10 +59,10 @@ class Checkpoints:
     async def get(self, address: Address) -> Checkpoint | None:
         """The checkpoint that an address points at, with its state."""
         key = await self._engine.key(address)
-        snapshot, _ = await self._states.snapshot(address, key)
+        snapshot, _ = await self._reads.snapshot(address, key)
         if snapshot is None:
             return None
-        state = None if snapshot.cleared else self._states.build(address, key, snapshot)
+        state = None if snapshot.cleared else self._reads.build(address, key, snapshot)
         metadata = snapshot.doc.read_metadata()
         return as_checkpoint(address, snapshot.row, snapshot.incarnation, metadata, state)
 

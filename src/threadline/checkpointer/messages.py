@@ -236,12 +236,13 @@ class Messages:
             hits = await self._engine.backend.search(
                 threads, query.phrases[:PHRASES], before=before, limit=PAGE
             )
-            for before, thread, entry in hits:  # noqa: B020 - the cursor is that of the last hit
+            for _, thread, entry in hits:
                 message = self._hit(entry, query, role)
                 if message is not None and len(found) < limit:
                     found.append((thread.thread_id, message))
             if len(hits) < PAGE:
                 break
+            before = hits[-1][0]
         return found
 
     def _hit(self, entry: Entry, query: Query, role: str | None) -> Message | None:

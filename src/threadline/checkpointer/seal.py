@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 from threadline.backend import Blob, Range, Row
 from threadline.checkpointer.draft import Plan
@@ -55,7 +56,7 @@ async def seal_plan(
         blobs.append(Blob(address_, payload.data, payload.key_id))
     parent = ground.snapshot.row.digest if ground.snapshot else b""
     logs = [(log, end, marks[log].prefix) for log, end in doc.ends]
-    written = [head.data, *(each.payload for each in (*rows, *blobs))]
+    written = [head.data, *(row.payload for row in rows), *(blob.payload for blob in blobs)]
     metadata = decode(plan.metadata)
     return Sealed(
         head,
@@ -92,6 +93,6 @@ async def _tails(
         if rows
         and rows[0].start == due[log].tail
         and rows[-1].end == due[log].end
-        and all(a.end == b.start for a, b in zip(rows, rows[1:], strict=False))
+        and all(a.end == b.start for a, b in pairwise(rows))
     }
     return whole

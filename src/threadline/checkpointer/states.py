@@ -1,6 +1,4 @@
-"""The pipelines of states. A put is: encode, delta, commit, publish. A read is its mirror: candidate, validate,
-open, decode.
-"""
+"""Putting a state: encode, delta, commit, publish. One way through, for every kind of put."""
 
 from __future__ import annotations
 
@@ -17,7 +15,6 @@ from threadline.backend import (
     Commit,
     EntryPut,
     Expected,
-    Head,
     Reason,
     Refused,
     ThreadPut,
@@ -26,14 +23,15 @@ from threadline.cache import Cached
 from threadline.checkpointer.draft import Plan, plan, plan_append
 from threadline.checkpointer.engine import ATTEMPTS, Engine, kinds, read_op_id, refuse
 from threadline.checkpointer.messages import encode_entries
+from threadline.checkpointer.reads import Reads, as_checkpoint
 from threadline.checkpointer.seal import seal_plan
-from threadline.checkpointer.snapshot import Ground, Snapshot, open_head
+from threadline.checkpointer.snapshot import Ground, Snapshot
 from threadline.codec.envelope import Where
 from threadline.codec.records import AGENT, DICT, NONE, shape_of
 from threadline.codec.values import encode
 from threadline.config import Address, namespace_key
 from threadline.history.logs import read_marks
-from threadline.model import AgentState, Checkpoint, Message, StateDict, base_of, carry
+from threadline.model import AgentState, Checkpoint, Message, base_of, carry
 from threadline.model.carry import Loaded
 
 
@@ -64,12 +62,10 @@ class _Put:
 
 
 class States:
-    """Putting and reading states, for any backend."""
+    """Putting states, for any backend."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-
-    # Writing ------------------------------------------------------------------------------------------
+    def __init__(self, engine: Engine, reads: Reads) -> None:
+        self._engine, self._reads = engine, reads
 
     async def put(self, address: Address, state: Any, options: PutOptions) -> Checkpoint:
         """Put a whole state; see `BaseCheckpointer.aput_state`."""
@@ -118,7 +114,7 @@ class States:
     ) -> Checkpoint:
         """Append to a list of the head's state, O(new); see `BaseCheckpointer.aappend`."""
         metadata, key = encode(options.metadata), await self._engine.key(address)
-        kind = self._kind(address, key)
+        kind = self._reads.kind(address, key)
 
         def draft(ground: Ground) -> Plan:
             known = ground.snapshot
@@ -148,7 +144,7 @@ class States:
     async def clear(self, address: Address, options: PutOptions) -> Checkpoint | None:
         """Let the head say that there is no state; None when there was none."""
         key = await self._engine.key(address)
-        ground = await self._ground(address, key, fresh=True)
+        ground = await self._reads.ground(address, key, fresh=True)
         if ground.snapshot is None or (ground.snapshot.cleared and options.op_id is None):
             return None
 
@@ -164,7 +160,7 @@ class States:
         address, expected = put.address, put.expected
         fresh = False
         for _ in range(ATTEMPTS):
-            ground = await self._ground(address, put.key, fresh=fresh)
+            ground = await self._reads.ground(address, put.key, fresh=fresh)
             if expected is not None and not _meets(expected, ground):
                 if not ground.fresh:
                     fresh = True
@@ -183,18 +179,6 @@ class States:
                 return await self._replayed(put, commit)
             return await self._publish(put, drafted, batch, commit)
         refuse(address, Refused(Reason.STALE), expected.version if expected else None)
-
-    async def _ground(self, address: Address, key: bytes, *, fresh: bool) -> Ground:
-        cached = await self._cached(key, address.ns_key)
-        if cached is not None and not fresh:
-            marks, last = cached.marks, cached.last_version
-            return Ground(cached, marks, cached.version, last, cached.incarnation, False)
-        snapshot, head = await self._read(address, key, None, cached)
-        marks = tuple(read_marks(head.marks))
-        if snapshot is not None:
-            snapshot = dataclasses.replace(snapshot, marks=marks, last_version=head.last_version)
-        incarnation = head.thread.incarnation if head.thread else None
-        return Ground(snapshot, marks, head.head_version, head.last_version, incarnation, True)
 
     async def _batch(self, put: _Put, ground: Ground, drafted: Plan) -> Batch:
         address, options, parent = put.address, put.options, ground.snapshot
@@ -238,8 +222,7 @@ class States:
         )
 
     async def _publish(self, put: _Put, drafted: Plan, batch: Batch, commit: Commit) -> Checkpoint:
-        assert batch.checkpoint is not None  # noqa: S101 - made by `_batch` above
-        row = dataclasses.replace(batch.checkpoint, created_at=commit.at)
+        row = dataclasses.replace(_row(batch), created_at=commit.at)
         cache = self._engine.cache
         if cache is not None:
             snapshot = Snapshot(
@@ -257,8 +240,7 @@ class States:
 
     async def _moved(self, put: _Put, ground: Ground) -> Checkpoint:
         """The head is not what this put expects: it was made before (then its result), or it is refused."""
-        expected = put.expected
-        assert expected is not None  # noqa: S101 - only called with one
+        expected = put.expected or Expected(None, 0)
         if put.options.op_id is not None:
             address = put.address
             probe = Batch(
@@ -312,97 +294,6 @@ class States:
         owner = source.thread.user if address.user is None else None
         return ThreadPut(lineage=sealed.data, owner=owner)
 
-    # Reading ------------------------------------------------------------------------------------------
-
-    async def get(self, address: Address, *, stale: bool = False) -> Any:
-        """A state, or None; see `BaseCheckpointer.aget_state`. `stale`: within `max_stale`, the cache decides."""
-        key = await self._engine.key(address)
-        snapshot, _ = await self.snapshot(address, key, stale=stale)
-        return None if snapshot is None or snapshot.cleared else self.build(address, key, snapshot)
-
-    def build(self, address: Address, key: bytes, snapshot: Snapshot) -> Any:
-        """A new object of a snapshot, which carries where it was loaded from."""
-        at = key + address.ns_key
-        state = snapshot.build(self._kind(address, key))
-        carry(state, base_of(state).moved(at, snapshot.incarnation, snapshot.version))
-        return state
-
-    async def snapshot(
-        self, address: Address, key: bytes, *, stale: bool = False
-    ) -> tuple[Snapshot | None, Head]:
-        """The snapshot that an address points at, validated by the store."""
-        at = await self._at(address, key)
-        return await self._read(
-            address, key, at, None if at else await self._cached(key, address.ns_key)
-        )
-
-    async def _read(
-        self, address: Address, key: bytes, at: At | None, cached: Snapshot | None
-    ) -> tuple[Snapshot | None, Head]:
-        engine, ns = self._engine, address.ns_key
-        known = (cached.incarnation, cached.version) if cached else None
-        head = await engine.backend.read_head(key, ns, address.user, at=at, known=known)
-        if head.unchanged:
-            return cached, head
-        snapshot = open_head(head, engine.codec, address.thread_id)
-        if engine.cache is not None and at is None:
-            if snapshot is None:
-                if address.user is None:
-                    await engine.cache.drop(key, ns)
-            else:
-                entry = Cached(snapshot.incarnation, snapshot.version, snapshot, clock.monotonic())
-                await engine.cache.publish(key, ns, entry)
-        return snapshot, head
-
-    async def _at(self, address: Address, key: bytes) -> At | None:
-        if not address.past:
-            return None
-        ext_id = address.checkpoint_id
-        if ext_id is not None and ext_id.isascii() and ext_id.isdigit() and len(ext_id) < 19:
-            # Our own ids are versions, unless a framework brought its own.
-            at = At(ext_id=ext_id)
-            head = await self._engine.backend.read_head(
-                key, address.ns_key, address.user, at=at, content=False
-            )
-            return at if head.checkpoint is not None else At(version=int(ext_id))
-        return At(address.version, ext_id, address.name)
-
-    async def _cached(self, key: bytes, ns: bytes) -> Snapshot | None:
-        if self._engine.cache is None:
-            return None
-        cached = await self._engine.cache.get(key, ns)
-        return cached.content if cached and isinstance(cached.content, Snapshot) else None
-
-    def _kind(self, address: Address, key: bytes) -> type | None:
-        if address.state_class is not None:
-            return StateDict if address.state_class is dict else address.state_class
-        return kinds.get(key + address.ns_key) or self._engine.state_class
-
-
-def as_checkpoint(
-    address: Address,
-    row: CheckpointRow,
-    incarnation: bytes,
-    metadata: dict[str, Any],
-    state: Any = None,
-) -> Checkpoint:
-    """A checkpoint's row as users see it."""
-    return Checkpoint(
-        id=row.ext_id or str(row.version),
-        thread_id=address.thread_id,
-        namespace=address.namespace,
-        version=row.version,
-        parent_version=row.parent_version,
-        name=row.name,
-        timestamp=clock.from_us(row.created_at),
-        metadata=dict(metadata),
-        run_id=row.run_id,
-        base=row.base,
-        bytes=row.bytes,
-        incarnation=incarnation.hex(),
-        state=state,
-    )
-
 
 def _expected(said: int | Checkpoint | None, loaded: Loaded | None) -> Expected | None:
     if said is None:
@@ -435,3 +326,9 @@ def _again(refused: Refused, put: _Put, ground: Ground) -> bool:
     # On top of whatever is there: compute again, unless the thread looks missing and yet refuses, which is
     # how another user's thread looks.
     return refused.reason is Reason.CONFLICT or ground.incarnation is not None
+
+
+def _row(batch: Batch) -> CheckpointRow:
+    if batch.checkpoint is None:
+        raise ValueError("a put's batch has a checkpoint")
+    return batch.checkpoint

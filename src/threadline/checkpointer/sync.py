@@ -29,10 +29,10 @@ def face(
     """The sync twin of an async method."""
     name = method.__name__
 
-    @functools.wraps(method)
     def call(self: S, *args: P.args, **kwargs: P.kwargs) -> T:
         return self._run(getattr(self, name)(*args, **kwargs))
 
+    functools.update_wrapper(call, method)
     call.__name__ = name.removeprefix("a")
     call.__qualname__ = method.__qualname__.replace(f".{name}", f".{call.__name__}")
     call.__doc__ = f"`{name}` for sync code; the same arguments, result and errors."
@@ -45,7 +45,6 @@ def face_iter(
     """The sync twin of an async iterator."""
     name = method.__name__
 
-    @functools.wraps(method)
     def call(self: S, *args: P.args, **kwargs: P.kwargs) -> Iterator[T]:
         items = getattr(self, name)(*args, **kwargs)
         try:
@@ -57,6 +56,7 @@ def face_iter(
         finally:
             self._run(_close(items))
 
+    functools.update_wrapper(call, method)
     call.__name__ = name.removeprefix("a")
     call.__doc__ = f"`{name}` for sync code; the same arguments, items and errors."
     return call

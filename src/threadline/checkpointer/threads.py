@@ -118,9 +118,8 @@ class Threads:
     async def delete(self, address: Address, op_id: str | None) -> bool:
         """Erase a thread with everything in it; False when there is none."""
         row = await self._row(address)
-        if row is None:
-            if op_id is None:
-                return False
+        if row is None and op_id is None:
+            return False
         batch = await self._batch(address, "erase", op_id, erase=True)
         try:
             await self._engine.commit(batch)

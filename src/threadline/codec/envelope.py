@@ -1,7 +1,8 @@
 """The frame around stored bytes: one byte that says how they were written, a CRC-32 of what follows, the bytes.
 
 0x00: as they are. 0x01: a zstd frame (RFC 8878). The checksum tells bit rot from content before anything looks at
-it; it is no protection against an attacker, which digests and later keys are for. Nothing is decompressed before its size is known and within
+it; it is no protection against an attacker, which digests and later keys are for. Nothing is
+ decompressed before its size is known and within
 bounds. `Codec` is the one door: (data, Where) -> Payload -> data, where `Where` says what the bytes are, so that
 an encrypting codec has its associated data without any other part changing.
 """
@@ -29,12 +30,13 @@ _LEVEL = 3
 
 class Where(NamedTuple):
     """What some bytes are: their kind (`head`, `row`, `blob`, `entry`, `slot`, `thread`, ...), the log or field
-    they belong to, and for a row its first position and count. It names no thread, so that rows can be copied."""
+    they belong to, and for a row its first position and number of items. It names no thread, so that rows can be
+    copied."""
 
     kind: str
     part: str | int = ""
     start: int = 0
-    count: int = 0
+    items: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +84,7 @@ def _checksum(data: bytes) -> bytes:
 
 def _decompress(body: bytes, where: Where) -> bytes:
     try:
-        size = zstd.get_frame_info(body).decompressed_size
+        size: int | None = zstd.get_frame_info(body).decompressed_size
         if size is None or size > MAX_BYTES:
             raise CorruptionError(
                 f"{where.kind} claims to hold {size} bytes; at most {MAX_BYTES} are read"

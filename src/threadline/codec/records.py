@@ -34,7 +34,7 @@ class Shape:
     """How the objects of one class are taken apart and put together."""
 
     def __init__(self, kind: type) -> None:
-        self.kind = kind
+        self.kind: Any = kind
         if issubclass(kind, BaseModel):
             self.name = AGENT if issubclass(kind, AgentState) else MODEL
             self.fields = {name: info.rebuild_annotation() for name, info in _built(kind).items()}
@@ -126,10 +126,10 @@ class Shape:
             ) from None
 
 
-@lru_cache(maxsize=512)
-def shape_of(kind: type) -> Shape:
+def shape_of(kind: Any) -> Shape:
     """The shape of a state's class. Raises TypeError for what cannot be a state."""
-    return Shape(kind)
+    shape: Shape = _shape(kind)
+    return shape
 
 
 def default_kind(shape: str, fields: Mapping[str, Any]) -> type:
@@ -168,6 +168,11 @@ def _built(kind: type[BaseModel]) -> Mapping[str, Any]:
     if not kind.__pydantic_complete__:
         kind.model_rebuild()
     return kind.model_fields
+
+
+@lru_cache(maxsize=512)
+def _shape(kind: Any) -> Shape:
+    return Shape(kind)
 
 
 @lru_cache(maxsize=1024)

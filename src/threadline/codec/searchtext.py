@@ -20,7 +20,10 @@ MAX_TEXT = 256 * 1024
 MAX_QUERY = 4096
 
 # Han, kana, bopomofo, hangul is spaced; Thai, Lao, Myanmar, Khmer, Tibetan: written without spaces.
-_UNSPACED = "\u0e00-\u0eff\u0f00-\u109f\u1780-\u17ff\u2e80-\u2fdf\u3005-\u3007\u3040-\u312f\u31a0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+_UNSPACED = (
+    "\u0e00-\u0eff\u0f00-\u109f\u1780-\u17ff\u2e80-\u2fdf\u3005-\u3007\u3040-\u312f\u31a0-\u31ff"
+    "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+)
 _WORD = re.compile(rf"[{_UNSPACED}]|(?:(?![{_UNSPACED}])[^\W_])+")
 _QUOTES = "\"'\u2018\u2019\u201c\u201d\u00ab\u00bb\u300c\u300d`"
 

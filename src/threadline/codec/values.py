@@ -59,8 +59,7 @@ def decode(data: bytes) -> Any:
 
 def decode_items(data: bytes) -> list[Any]:
     """The values of a row of items: JSON texts with commas between them. Raises CorruptionError."""
-    values = decode(b"[" + data + b"]")
-    assert isinstance(values, list)
+    values: list[Any] = decode(b"[" + data + b"]")
     return values
 
 
@@ -209,7 +208,7 @@ def _unmark(value: Any) -> Any:
                 return reader(content)
             except CorruptionError:
                 raise
-            except Exception as error:
+            except (ArithmeticError, LookupError, TypeError, ValueError, AttributeError) as error:
                 raise CorruptionError(f"stored bytes hold a damaged {tag!r}: {error}") from None
     return {key: _unmark(item) for key, item in value.items()}
 

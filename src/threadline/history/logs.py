@@ -6,7 +6,7 @@ Each put that brings items writes one row. When sixteen rows have gathered they 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 

@@ -1,0 +1,168 @@
+"""What the in-memory backend keeps of a thread, and how each part of a batch changes it."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+
+from threadline.backend import (
+    Batch,
+    Blob,
+    CheckpointRow,
+    Commit,
+    Entry,
+    EntryPut,
+    Row,
+    Slot,
+    ThreadRow,
+)
+
+#: How long a commit can be repeated with its `op_id`, in microseconds.
+JOURNAL_US = 24 * 3600 * 1_000_000
+
+
+@dataclass(slots=True)
+class Space:
+    """One namespace of a thread."""
+
+    namespace: str
+    head_version: int = 0
+    last_version: int = 0
+    marks: bytes = b""
+    checkpoints: dict[int, CheckpointRow] = field(default_factory=dict)
+    rows: dict[tuple[int, int], Row] = field(default_factory=dict)
+    blobs: dict[bytes, Blob] = field(default_factory=dict)
+    entries: dict[int, Entry] = field(default_factory=dict)
+    by_id: dict[str, int] = field(default_factory=dict)
+    slots: dict[tuple[str, str], Slot] = field(default_factory=dict)
+    checkpoint_terms: dict[int, frozenset[int]] = field(default_factory=dict)
+    entry_terms: dict[int, frozenset[int]] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Thread:
+    """A thread, or what a deletion leaves of it (`row` None)."""
+
+    row: ThreadRow | None = None
+    rev: int = 0
+    last_seq: int = 0
+    terms: frozenset[int] = frozenset()
+    spaces: dict[bytes, Space] = field(default_factory=dict)
+    journal: dict[bytes, Commit] = field(default_factory=dict)
+
+    def space(self, ns: bytes, namespace: str) -> Space:
+        space = self.spaces.setdefault(ns, Space(namespace))
+        space.namespace = namespace
+        return space
+
+
+def born(batch: Batch, at: int) -> ThreadRow:
+    """The row of a thread that comes into being."""
+    tenant, app, thread_id = batch.names
+    return ThreadRow(
+        key=batch.key,
+        tenant=tenant,
+        app=app,
+        thread_id=thread_id,
+        user=batch.user,
+        incarnation=batch.incarnation,
+        created_at=at,
+        activity_at=at,
+    )
+
+
+def erase(thread: Thread) -> None:
+    """Take everything away, leaving the retired versions and the journal without content."""
+    thread.row, thread.terms = None, frozenset()
+    thread.spaces = {
+        ns: Space("", last_version=space.last_version) for ns, space in thread.spaces.items()
+    }
+    thread.journal = {
+        op_id: dataclasses.replace(commit, popped=()) for op_id, commit in thread.journal.items()
+    }
+
+
+def put_checkpoint(space: Space, batch: Batch, at: int) -> int | None:
+    """Write the rows, blobs, marks and checkpoint of a batch; returns the new version."""
+    for merged in batch.merged:
+        for key, row in list(space.rows.items()):
+            if row.log == merged.log and merged.start <= row.start < merged.end:
+                del space.rows[key]
+        space.rows[merged.log, merged.start] = merged
+    space.rows.update({(row.log, row.start): row for row in batch.rows})
+    for blob in batch.blobs:
+        space.blobs.setdefault(blob.id, blob)
+    if batch.marks:
+        space.marks = batch.marks
+    checkpoint = batch.checkpoint
+    if checkpoint is None:
+        return None
+    space.checkpoints[checkpoint.version] = dataclasses.replace(checkpoint, created_at=at)
+    space.checkpoint_terms[checkpoint.version] = frozenset(batch.checkpoint_terms)
+    space.head_version = space.last_version = checkpoint.version
+    return checkpoint.version
+
+
+def remove_entries(space: Space, batch: Batch) -> tuple[int, tuple[Entry, ...]]:
+    """Take entries away as the batch asks; returns how many, and those that were popped."""
+    gone = {space.by_id[ext_id] for ext_id in batch.remove_entries if ext_id in space.by_id}
+    popped: tuple[Entry, ...] = ()
+    if batch.clear_entries:
+        gone.update(space.entries)
+    if batch.tail is not None:
+        gone.update(seq for seq, _ in batch.tail.expected)
+    if batch.pop_entries:
+        last = sorted(space.entries)[-batch.pop_entries :]
+        popped = tuple(space.entries[seq] for seq in last)
+        gone.update(last)
+    for seq in gone:
+        entry = space.entries.pop(seq)
+        space.entry_terms.pop(seq, None)
+        if entry.ext_id is not None:
+            del space.by_id[entry.ext_id]
+    return len(gone), popped
+
+
+def put_entry(thread: Thread, space: Space, put: EntryPut, at: int) -> int:
+    """Put an entry at the end or in place; returns its position."""
+    entry = put.entry
+    seq = space.by_id.get(entry.ext_id) if entry.ext_id is not None else None
+    if seq is not None:
+        if put.on_duplicate == "ignore":
+            return seq
+        old = space.entries[seq]
+        if entry.meta is None:
+            entry = dataclasses.replace(entry, meta=old.meta)
+        else:
+            space.entry_terms[seq] = frozenset(put.terms)
+        space.entries[seq] = dataclasses.replace(entry, seq=seq, created_at=old.created_at)
+        return seq
+    thread.last_seq += 1
+    seq = thread.last_seq
+    space.entries[seq] = dataclasses.replace(entry, seq=seq, created_at=at)
+    space.entry_terms[seq] = frozenset(put.terms)
+    if entry.ext_id is not None:
+        space.by_id[entry.ext_id] = seq
+    return seq
+
+
+def put_slot(space: Space, slot: Slot, mode: str, at: int) -> bool:
+    """Write or delete a slot; returns whether it was."""
+    key = (slot.kind, slot.key)
+    old = space.slots.get(key)
+    there = old is not None and (old.expires_at is None or old.expires_at > at)
+    if mode == "delete":
+        space.slots.pop(key, None)
+        return there
+    if mode == "if_absent" and there:
+        return False
+    space.slots[key] = slot
+    return True
+
+
+def trim_journal(thread: Thread, at: int) -> None:
+    """Forget, now and then, commits that can no longer be repeated."""
+    if thread.rev % 64 == 0:
+        thread.journal = {
+            op_id: commit for op_id, commit in thread.journal.items() if commit.at > at - JOURNAL_US
+        }

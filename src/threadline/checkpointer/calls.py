@@ -1,0 +1,67 @@
+"""What the groups of public methods share: the pipelines they hand on to, and the checks of common arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine, Mapping
+from typing import Any, TypeVar
+
+from threadline.checkpointer.checkpoints import Checkpoints
+from threadline.checkpointer.engine import Engine
+from threadline.checkpointer.messages import Messages
+from threadline.checkpointer.reads import Reads
+from threadline.checkpointer.states import States
+from threadline.checkpointer.threads import Threads
+from threadline.config import SHORT, text_id
+from threadline.inline import run_inline
+
+T = TypeVar("T")
+
+
+class Calls:
+    """A group of public methods over the pipelines of one engine."""
+
+    _engine: Engine
+    _reads: Reads
+    _states: States
+    _checkpoints: Checkpoints
+    _messages: Messages
+    _threads: Threads
+
+    def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        return run_inline(coroutine)
+
+
+def read_name(name: str | None) -> str | None:
+    """A checkpoint's name, checked."""
+    return None if name is None else text_id(name, "name", SHORT)
+
+
+def read_metadata(metadata: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Metadata as a dict of its own. Raises TypeError."""
+    if metadata is None:
+        return {}
+    if not isinstance(metadata, Mapping):
+        raise TypeError(f"metadata must be a dict, not {type(metadata).__name__}")
+    return dict(metadata)
+
+
+def read_limit(limit: int | None, what: str = "limit") -> int | None:
+    """A number of rows, checked: 1 or more, or None for all. Raises TypeError, ValueError."""
+    if limit is None:
+        return None
+    if isinstance(limit, bool) or not isinstance(limit, int):
+        raise TypeError(f"{what} must be an int, not {type(limit).__name__}")
+    if limit < 1:
+        raise ValueError(f"{what} must be 1 or more, not {limit}")
+    return limit
+
+
+def read_offset(offset: int | None) -> int:
+    """How many rows to leave out, checked. Raises TypeError, ValueError."""
+    if offset is None:
+        return 0
+    if isinstance(offset, bool) or not isinstance(offset, int):
+        raise TypeError(f"offset must be an int, not {type(offset).__name__}")
+    if offset < 0:
+        raise ValueError(f"offset must be 0 or more, not {offset}")
+    return offset
