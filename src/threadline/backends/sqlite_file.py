@@ -39,9 +39,11 @@ from threadline.errors import (
 )
 
 try:
-    import fcntl
-except ImportError:
-    fcntl = None  # type: ignore[assignment] - Windows
+    from fcntl import LOCK_EX, LOCK_NB, LOCK_UN, flock
+
+    _HAS_FLOCK = True
+except ImportError:  # Windows
+    _HAS_FLOCK = False
 
 SQL: Final = sqlfile.statements("sqlite")
 #: "Thrd", in the header of every file of ours.
@@ -52,8 +54,8 @@ _FIXED = (3, 51, 3)
 def wal_guard() -> tuple[Literal["wal", "delete"], str]:
     """The journal mode that is safe here, and what makes it so."""
     if sqlite3.sqlite_version_info >= _FIXED:
-        return "wal", "flock" if fcntl else "fixed in this SQLite"
-    return ("wal", "flock") if fcntl else ("delete", "rollback journal")
+        return "wal", "flock" if _HAS_FLOCK else "fixed in this SQLite"
+    return ("wal", "flock") if _HAS_FLOCK else ("delete", "rollback journal")
 
 
 class FileLock:
@@ -66,14 +68,14 @@ class FileLock:
 
     def acquire(self) -> None:
         """Wait for the lock, for as long as it takes."""
-        while fcntl is not None and not self._take(fcntl.LOCK_EX):
+        while _HAS_FLOCK and not self._take(LOCK_EX):
             pass
 
     def acquire_until(self, deadline: float) -> None:
         """Wait until `deadline` (seconds, monotonic). Raises DeadlineError."""
-        while fcntl is not None:
+        while _HAS_FLOCK:
             with contextlib.suppress(BlockingIOError):
-                if self._take(fcntl.LOCK_EX | fcntl.LOCK_NB):
+                if self._take(LOCK_EX | LOCK_NB):
                     return
             if clock.monotonic() >= deadline:
                 raise DeadlineError(f"another process holds {self.path}; nothing was written")
@@ -81,8 +83,8 @@ class FileLock:
 
     def release(self) -> None:
         """Let the next one in."""
-        if fcntl is not None:
-            fcntl.flock(self._fd, fcntl.LOCK_UN)
+        if self._fd >= 0:
+            flock(self._fd, LOCK_UN)
 
     def close(self) -> None:
         """Let go of the file; also how a forked child drops what it inherited, without freeing the parent's lock."""
@@ -93,7 +95,7 @@ class FileLock:
     def _take(self, how: int) -> bool:
         if self._fd < 0:
             self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        fcntl.flock(self._fd, how)
+        flock(self._fd, how)
         if os.fstat(self._fd).st_nlink > 0:
             return True
         self.close()  # Somebody removed the file: a lock on it excludes nobody.
@@ -131,9 +133,7 @@ def make_file(path: str) -> None:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     except OSError as error:
-        if error.errno == errno.ENOSPC:
-            raise StorageFullError(f"no room for {path}; nothing was written") from error
-        raise UnavailableError(f"{path} cannot be opened for writing: {error.strerror}") from error
+        raise unavailable(path, error) from error
 
 
 def connect(path: str, synchronous: str, *, reader: bool = False) -> sqlite3.Connection:
@@ -187,6 +187,11 @@ def wal_bytes(path: str) -> int:
         return 0
 
 
+def store_bytes(path: str) -> int:
+    """The size of the file and its WAL."""
+    return os.stat(path).st_size + wal_bytes(path)
+
+
 # Errors ---------------------------------------------------------------------------------------------------
 
 _FULL = "the disk is full; nothing was written"
@@ -208,6 +213,13 @@ _ERRORS: dict[int, tuple[type[ThreadlineError], str]] = {
     sqlite3.SQLITE_IOERR: (UnavailableError, "the disk could not be read or written"),
     sqlite3.SQLITE_NOMEM: (UnavailableError, "SQLite is out of memory"),
 }
+
+
+def unavailable(path: str, error: OSError) -> ThreadlineError:
+    """What it means that a file could not be opened for writing."""
+    if error.errno == errno.ENOSPC:
+        return StorageFullError(f"no room for {path}; nothing was written")
+    return UnavailableError(f"{path} cannot be opened for writing: {error.strerror}")
 
 
 def _code(error: sqlite3.Error) -> int:

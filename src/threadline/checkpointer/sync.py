@@ -29,8 +29,9 @@ def face(
     """The sync twin of an async method."""
     name = method.__name__
 
-    def call(self: S, *args: P.args, **kwargs: P.kwargs) -> T:
-        return self._run(getattr(self, name)(*args, **kwargs))
+    def call(self: S, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        result: T = self._run(getattr(self, name)(*args, **kwargs))
+        return result
 
     functools.update_wrapper(call, method)
     call.__name__ = name.removeprefix("a")
@@ -45,7 +46,7 @@ def face_iter(
     """The sync twin of an async iterator."""
     name = method.__name__
 
-    def call(self: S, *args: P.args, **kwargs: P.kwargs) -> Iterator[T]:
+    def call(self: S, /, *args: P.args, **kwargs: P.kwargs) -> Iterator[T]:
         items = getattr(self, name)(*args, **kwargs)
         try:
             while True:
