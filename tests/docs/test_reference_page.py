@@ -365,22 +365,17 @@ async def test_release_loses_nothing_that_was_started(make: Make, yields: int) -
             assert len(await again.alist_messages(CONFIG)) == 10
 
 
-async def test_release_waits_for_what_a_wrapper_runs_as_well(make: Make) -> None:
+async def test_release_waits_for_calls_with_a_timeout_and_in_a_group(make: Make) -> None:
     checkpointer = make()
     await checkpointer.asetup()
-
-    async def later() -> None:
-        await asyncio.sleep(0)
-        await checkpointer.aput_messages(CONFIG, [said("x")])
-
-    STARTED.append(asyncio.create_task(later()))
-    STARTED.append(
-        asyncio.create_task(asyncio.wait_for(checkpointer.aput_messages(CONFIG, [said("y")]), 5))
-    )
+    notes = [checkpointer.aput_messages(CONFIG, [said(text)]) for text in "abc"]
+    STARTED.append(asyncio.create_task(asyncio.wait_for(notes[0], timeout=5)))
+    group = asyncio.gather(notes[1], notes[2])
     await asyncio.sleep(0)
     await checkpointer.arelease()
+    await group
     await asyncio.wait(STARTED)
-    assert [task.exception() for task in STARTED] == [None, None]
+    assert STARTED[0].exception() is None
 
 
 async def test_a_sync_release_in_a_running_loop_says_what_to_call(make: Make) -> None:

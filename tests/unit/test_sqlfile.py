@@ -47,7 +47,9 @@ def test_a_query_that_is_not_well_formed_is_found(text: str) -> None:
 def test_every_query_of_the_store_is_there_and_says_what_for() -> None:
     queries = sqlfile.load("sqlite")
     assert len(queries) > 60
-    assert all(query.intent.endswith((".", ":")) or "(" in query.intent for query in queries.values())
+    assert all(
+        query.intent.endswith((".", ":")) or "(" in query.intent for query in queries.values()
+    )
 
 
 # Migrations.

@@ -135,7 +135,6 @@ class MemoryBackend(Backend):
         thread.row = dataclasses.replace(
             row,
             rev=thread.rev,
-            gc=row.gc + bool(batch.merged),
             activity_at=at,
             message_count=sum(len(each.entries) for each in thread.spaces.values()),
             checkpoint_count=sum(len(each.checkpoints) for each in thread.spaces.values()),

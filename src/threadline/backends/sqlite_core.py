@@ -81,6 +81,8 @@ class Core:
         sqlite_file.make_file(options.path)
         try:
             self._lock.acquire_until(clock.monotonic() + options.timeout)
+        except DeadlineError:
+            raise
         except OSError as error:
             raise sqlite_file.unavailable(self._lock.path, error) from error
         db = None

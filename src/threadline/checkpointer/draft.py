@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from threadline.checkpointer.snapshot import WHOLE, Snapshot
 from threadline.codec.digest import blob_id, item_digest
 from threadline.codec.records import DICT, VALUE, Shape
-from threadline.codec.rows import JSON, Items
+from threadline.codec.rows import JSON, Items, items_of, join
 from threadline.history.delta import appended, length, place, positions
 from threadline.history.head import (
     FIELDS,
@@ -190,7 +190,7 @@ def _plan_list(
     all_bytes = [by_index[i] if i in by_index else known_bytes[i] for i in range(len(items))]
     draft.places[name] = Pieces(log, tuple(pieces))
     draft.appends.setdefault(log, []).extend(all_bytes[i] for i in fresh)
-    draft.lists[name] = (_items(all_bytes),) if all_bytes else ()
+    draft.lists[name] = (items_of(all_bytes),) if all_bytes else ()
 
 
 def _write_list(
@@ -206,10 +206,5 @@ def _write_list(
     if encoded:
         draft.appends.setdefault(log, []).extend(encoded)
         if len(chunks) >= MANY_CHUNKS:
-            lengths = [length for chunk in chunks for length in chunk.lengths]
-            chunks = (Items(lengths, b",".join(chunk.body for chunk in chunks)),)
-        draft.lists[name] = (*chunks, _items(encoded))
-
-
-def _items(encoded: list[bytes]) -> Items:
-    return Items([len(data) for data in encoded], b",".join(encoded))
+            chunks = (join(chunks),)
+        draft.lists[name] = (*chunks, items_of(encoded))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 
 from threadline.backend import Blob, Range, Row
 from threadline.checkpointer.draft import Plan
@@ -12,10 +11,11 @@ from threadline.checkpointer.engine import Engine
 from threadline.checkpointer.snapshot import Ground
 from threadline.codec.digest import checkpoint_digest
 from threadline.codec.envelope import Payload, Where
+from threadline.codec.rows import Items
 from threadline.codec.terms import terms_of
 from threadline.codec.values import decode
 from threadline.config import Address
-from threadline.history.logs import Mark, grow, merge_is_due, write_marks
+from threadline.history.logs import Mark, grow, joins, open_row, write_marks
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,22 +31,28 @@ class Sealed:
     rows: tuple[Row, ...]
     merged: tuple[Row, ...]
     blobs: tuple[Blob, ...]
+    tails: Mapping[int, Items]
     size: int
 
 
 async def seal_plan(
     engine: Engine, address: Address, key: bytes, plan: Plan, ground: Ground
 ) -> Sealed:
-    """Seal a plan; reads the tails of the logs whose rows are merged by it."""
+    """Seal a plan; reads the open rows that it adds to, unless this process has them."""
     codec, marks = engine.codec, list(plan.marks)
-    tails = await _tails(engine, address, key, plan)
     rows: list[Row] = []
     merged: list[Row] = []
+    tails: dict[int, Items] = dict(ground.snapshot.tails) if ground.snapshot else {}
     for log, items in sorted(plan.appends.items()):
-        growth = grow(log, marks[log], items, codec, tails.get(log))
+        tail = tails.pop(log, None)
+        if items and tail is None and joins(marks[log], items):
+            tail = await _read_tail(engine, address, key, log, marks[log])
+        growth = grow(log, marks[log], items, codec, tail)
         marks[log] = growth.mark
         rows += growth.rows
-        merged += growth.merged
+        merged += growth.replaced
+        if growth.tail is not None:
+            tails[log] = growth.tail
     doc = plan.doc()
     data, blob_refs = doc.to_bytes(), doc.blobs
     head = codec.seal(data, Where("head"))
@@ -68,31 +74,17 @@ async def seal_plan(
         tuple(rows),
         tuple(merged),
         tuple(blobs),
+        tails,
         sum(map(len, written)),
     )
 
 
-async def _tails(
-    engine: Engine, address: Address, key: bytes, plan: Plan
-) -> Mapping[int, list[Row]]:
-    due: dict[int, Mark] = {
-        log: plan.marks[log]
-        for log, items in plan.appends.items()
-        if items and merge_is_due(plan.marks[log])
-    }
-    if not due:
-        return {}
-    ranges = [Range(log, mark.tail, mark.end) for log, mark in due.items()]
-    found = await engine.backend.read_rows(key, address.ns_key, address.user, ranges)
-    tails: dict[int, list[Row]] = {log: [] for log in due}
-    for row in found:
-        tails[row.log].append(row)
-    whole = {
-        log: rows
-        for log, rows in tails.items()
-        if rows
-        and rows[0].start == due[log].tail
-        and rows[-1].end == due[log].end
-        and all(a.end == b.start for a, b in pairwise(rows))
-    }
-    return whole
+async def _read_tail(
+    engine: Engine, address: Address, key: bytes, log: int, mark: Mark
+) -> Items | None:
+    """The items of a log's open row, when this process does not have them."""
+    ranges = [Range(log, mark.open, mark.end)]
+    rows = await engine.backend.read_rows(key, address.ns_key, address.user, ranges)
+    if len(rows) != 1 or (rows[0].start, rows[0].end) != (mark.open, mark.end):
+        return None  # Another commit was faster; this one will be refused and computed again.
+    return open_row(rows[0], engine.codec)

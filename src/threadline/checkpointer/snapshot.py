@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from threadline.backend import CheckpointRow, Head, Row
@@ -29,7 +29,8 @@ WHOLE = "value"
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """One version of one namespace's state. `fields`: the JSON bytes of each field that is no list; `lists`: the
-    items of each list. `marks` and `last_version` belong to the namespace as it was when this was the head."""
+    items of each list. `marks` and `last_version` belong to the namespace as it was when this was the head; `tails`
+    are the items of the open rows, as far as this process has them."""
 
     incarnation: bytes
     row: CheckpointRow
@@ -38,6 +39,7 @@ class Snapshot:
     last_version: int
     fields: Mapping[str, bytes]
     lists: Mapping[str, tuple[Items, ...]]
+    tails: Mapping[int, Items] = field(default_factory=dict)
 
     @property
     def version(self) -> int:
@@ -117,7 +119,8 @@ def open_head(head: Head, codec: Codec, thread_id: str) -> Snapshot | None:
     except CorruptionError as error:
         raise CorruptionError(f"thread {thread_id!r}, version {row.version}: {error}") from None
     slim = dataclasses.replace(row, payload=b"")
-    return Snapshot(thread.incarnation, slim, doc, marks, head.last_version, fields, lists)
+    tails = spans.open_rows(marks)
+    return Snapshot(thread.incarnation, slim, doc, marks, head.last_version, fields, lists, tails)
 
 
 def open_doc(row: CheckpointRow, codec: Codec) -> HeadDoc:
@@ -143,6 +146,15 @@ class _Spans:
         for row in sorted(rows, key=lambda row: (row.log, row.start)):
             opened = (row.start, row.end, open_row(row, codec))
             self._rows.setdefault(row.log, []).append(opened)
+
+    def open_rows(self, marks: Sequence[Mark]) -> dict[int, Items]:
+        """The items of each log's open row, where it was read."""
+        lasts = {log: rows[-1] for log, rows in self._rows.items() if log < len(marks)}
+        return {
+            log: items
+            for log, (start, end, items) in lasts.items()
+            if (start, end) == (marks[log].open, marks[log].end)
+        }
 
     def item(self, log: int, position: int) -> bytes:
         (items,) = self.items(log, [(position, position + 1)])

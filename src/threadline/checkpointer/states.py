@@ -24,7 +24,7 @@ from threadline.checkpointer.draft import Plan, plan, plan_append
 from threadline.checkpointer.engine import ATTEMPTS, Engine, kinds, read_op_id, refuse
 from threadline.checkpointer.messages import encode_entries
 from threadline.checkpointer.reads import Reads, as_checkpoint
-from threadline.checkpointer.seal import seal_plan
+from threadline.checkpointer.seal import Sealed, seal_plan
 from threadline.checkpointer.snapshot import Ground, Snapshot
 from threadline.codec.envelope import Where
 from threadline.codec.records import AGENT, DICT, NONE, shape_of
@@ -167,7 +167,8 @@ class States:
                     continue
                 return await self._moved(put, ground)
             drafted = put.draft(ground)
-            batch = await self._batch(put, ground, drafted)
+            sealed = await seal_plan(self._engine, address, put.key, drafted, ground)
+            batch = self._batch(put, ground, sealed)
             try:
                 commit = await self._engine.commit(batch)
             except Refused as refused:
@@ -177,12 +178,11 @@ class States:
                 continue
             if commit.duplicate:
                 return await self._replayed(put, commit)
-            return await self._publish(put, drafted, batch, commit)
+            return await self._publish(put, drafted, sealed, batch, commit)
         refuse(address, Refused(Reason.STALE), expected.version if expected else None)
 
-    async def _batch(self, put: _Put, ground: Ground, drafted: Plan) -> Batch:
+    def _batch(self, put: _Put, ground: Ground, sealed: Sealed) -> Batch:
         address, options, parent = put.address, put.options, ground.snapshot
-        sealed = await seal_plan(self._engine, address, put.key, drafted, ground)
         computed_from = ground.version if put.expected or options.kind != "put" else 0
         checkpoint = CheckpointRow(
             version=ground.last_version + 1,
@@ -221,7 +221,9 @@ class States:
             thread=put.lineage if ground.version == 0 else None,
         )
 
-    async def _publish(self, put: _Put, drafted: Plan, batch: Batch, commit: Commit) -> Checkpoint:
+    async def _publish(
+        self, put: _Put, drafted: Plan, sealed: Sealed, batch: Batch, commit: Commit
+    ) -> Checkpoint:
         row = dataclasses.replace(_row(batch), created_at=commit.at)
         cache = self._engine.cache
         if cache is not None:
@@ -233,6 +235,7 @@ class States:
                 row.version,
                 drafted.fields,
                 drafted.lists,
+                sealed.tails,
             )
             entry = Cached(commit.incarnation, row.version, snapshot, clock.monotonic())
             await cache.publish(put.key, batch.ns, entry)

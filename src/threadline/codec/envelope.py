@@ -1,19 +1,21 @@
 """The frame around stored bytes: one byte that says how they were written, a CRC-32 of what follows, the bytes.
 
-0x00: as they are. 0x01: a zstd frame (RFC 8878). The checksum tells bit rot from content before anything looks at
-it; it is no protection against an attacker, which digests and later keys are for. Nothing is
- decompressed before its size is known and within
-bounds. `Codec` is the one door: (data, Where) -> Payload -> data, where `Where` says what the bytes are, so that
-an encrypting codec has its associated data without any other part changing.
+0x00: as they are. 0x01: a zstd frame (RFC 8878) with the dictionary `WORDS_1`. The checksum tells bit rot from
+content before anything looks at it; it is no protection against an attacker, which digests and later keys are for.
+Nothing is decompressed before its size is known and within bounds. `Codec` is the one door: (data, Where) ->
+Payload -> data, where `Where` says what the bytes are, so that an encrypting codec has its associated data without
+any other part changing.
 """
 
 from __future__ import annotations
 
 import sys
+import threading
 import zlib
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from threadline.codec.dictionary import WORDS_1
 from threadline.codec.values import MAX_BYTES
 from threadline.errors import CorruptionError, LimitError
 
@@ -23,9 +25,8 @@ else:
     from backports import zstd
 
 _RAW, _ZSTD = b"\x00", b"\x01"
-#: Below this many bytes a zstd frame is larger than what it holds.
-_WORTH_COMPRESSING = 48
 _LEVEL = 3
+_DICTIONARY = zstd.ZstdDict(WORDS_1, is_raw=True)
 
 
 class Where(NamedTuple):
@@ -56,10 +57,9 @@ class Codec:
             raise LimitError(
                 f"{where.kind} of {len(data)} bytes; at most {MAX_BYTES} are stored in one piece"
             )
-        if len(data) >= _WORTH_COMPRESSING:
-            packed = zstd.compress(data, _LEVEL)
-            if len(packed) < len(data):
-                return Payload(_ZSTD + _checksum(packed) + packed)
+        packed = _tools.compressor.compress(data, zstd.ZstdCompressor.FLUSH_FRAME)
+        if len(packed) < len(data):
+            return Payload(_ZSTD + _checksum(packed) + packed)
         return Payload(_RAW + _checksum(data) + data)
 
     def open(self, data: bytes, key_id: int, where: Where) -> bytes:
@@ -78,6 +78,16 @@ class Codec:
         return _decompress(body, where)
 
 
+class _Tools(threading.local):
+    """A compressor for each thread: making one costs more than using it."""
+
+    def __init__(self) -> None:
+        self.compressor = zstd.ZstdCompressor(_LEVEL, zstd_dict=_DICTIONARY.as_digested_dict)
+
+
+_tools = _Tools()
+
+
 def _checksum(data: bytes) -> bytes:
     return zlib.crc32(data).to_bytes(4, "big")
 
@@ -89,7 +99,7 @@ def _decompress(body: bytes, where: Where) -> bytes:
             raise CorruptionError(
                 f"{where.kind} claims to hold {size} bytes; at most {MAX_BYTES} are read"
             )
-        reader = zstd.ZstdDecompressor()
+        reader = zstd.ZstdDecompressor(zstd_dict=_DICTIONARY)
         data = reader.decompress(body, max_length=size)
     except zstd.ZstdError as error:
         raise CorruptionError(f"{where.kind} cannot be decompressed: {error}") from None

@@ -23,6 +23,10 @@ class Items(NamedTuple):
     lengths: Sequence[int]
     body: bytes
 
+    def pack(self) -> bytes:
+        """The bytes of a row that holds them."""
+        return orjson.dumps(list(self.lengths)) + b"\n" + self.body
+
     def cut(self) -> list[bytes]:
         """Each item's bytes."""
         items, start = [], 0
@@ -32,19 +36,20 @@ class Items(NamedTuple):
         return items
 
 
-def pack(items: Sequence[bytes]) -> bytes:
-    """A row's bytes from its items."""
-    return _frame([len(item) for item in items], b",".join(items))
+def items_of(items: Sequence[bytes]) -> Items:
+    """Items from the bytes of each."""
+    return Items([len(item) for item in items], b",".join(items))
 
 
-def join(rows: Iterable[Items]) -> bytes:
-    """One row's bytes from several neighbours, in order."""
+def join(parts: Iterable[Items]) -> Items:
+    """Neighbouring items as one, in order."""
     lengths: list[int] = []
     bodies: list[bytes] = []
-    for row in rows:
-        lengths += row.lengths
-        bodies.append(row.body)
-    return _frame(lengths, b",".join(bodies))
+    for part in parts:
+        if part.lengths:
+            lengths += part.lengths
+            bodies.append(part.body)
+    return Items(lengths, b",".join(bodies))
 
 
 def unpack(data: bytes, count: int) -> Items:
@@ -65,7 +70,3 @@ def unpack(data: bytes, count: int) -> Items:
     ):
         raise CorruptionError("a row's header does not match its items")
     return Items(lengths, body)
-
-
-def _frame(lengths: Sequence[int], body: bytes) -> bytes:
-    return orjson.dumps(list(lengths)) + b"\n" + body

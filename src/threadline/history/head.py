@@ -2,14 +2,15 @@
 
 A small field stands in the head itself. A middling one is an item of log 0, the log of fields, and a large one a
 blob by content address, so that a field that did not change is never written again. A list is pieces of a log of
-its own. In JSON: `{"s": shape, "f": {name: place}, "m": metadata, "e": [[log, end], ...]}`, a place being
+its own. In JSON: `{"s": shape, "f": {name: place}, "m": metadata, "e": [[log, end], ...]}` ("m" when there is
+metadata, "e" for logs that end behind the last position the head refers to), a place being
 `[0, value]`, `[1, position]`, `[2, blob]` (its index) or `[3, log, start, end, start, end, ...]`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import orjson
@@ -83,6 +84,9 @@ class HeadDoc:
                 joined.append((log, start, end))
         return joined
 
+    def _reached(self) -> dict[int, int]:
+        return {log: end for log, _, end in self.ranges}
+
     @property
     def blobs(self) -> tuple[bytes, ...]:
         """The address of each blob that the head needs, each once."""
@@ -96,7 +100,10 @@ class HeadDoc:
         document: dict[str, Any] = {"s": self.shape, "f": fields}
         if self.metadata != b"{}":
             document["m"] = orjson.Fragment(self.metadata)
-        document["e"] = self.ends
+        reached = self._reached()
+        beyond = [(log, end) for log, end in self.ends if reached.get(log) != end]
+        if beyond:
+            document["e"] = beyond
         return orjson.dumps(document)
 
     @classmethod
@@ -105,8 +112,9 @@ class HeadDoc:
         try:
             document = orjson.loads(data)
             fields = {name: _read_place(place, blobs) for name, place in document["f"].items()}
-            ends = tuple((int(log), int(end)) for log, end in document["e"])
-            return cls(document["s"], fields, orjson.dumps(document.get("m", {})), ends)
+            doc = cls(document["s"], fields, orjson.dumps(document.get("m", {})))
+            ends = doc._reached() | {int(log): int(end) for log, end in document.get("e", ())}
+            return replace(doc, ends=tuple(sorted(ends.items())))
         except (
             orjson.JSONDecodeError,
             LookupError,

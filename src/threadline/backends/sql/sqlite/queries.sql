@@ -612,24 +612,24 @@ SELECT t.thread_key, t.tenant, t.app, t.thread_id, t.user, t.incarnation, t.rev,
 -- measure_thread --
 -- Counts and bytes of a thread.
 SELECT 1, (SELECT count(*) FROM heads AS h WHERE h.thread = t.id AND h.namespace IS NOT NULL),
-       c.count, c.bytes, e.count, e.bytes, l.count, l.bytes + b.bytes
+       states.count, states.bytes, said.count, said.bytes, items.count, items.bytes + large.bytes
   FROM threads AS t,
        (SELECT count(*) AS count, ifnull(sum(length(x.payload)), 0) AS bytes FROM checkpoints AS x
-         WHERE x.thread = (SELECT id FROM threads WHERE thread_key = :key)) AS c,
+         WHERE x.thread = (SELECT id FROM threads WHERE thread_key = :key)) AS states,
        (SELECT count(*) AS count, ifnull(sum(length(x.payload)), 0) AS bytes FROM entries AS x
-         WHERE x.thread = (SELECT id FROM threads WHERE thread_key = :key)) AS e,
+         WHERE x.thread = (SELECT id FROM threads WHERE thread_key = :key)) AS said,
        (SELECT count(*) AS count, ifnull(sum(length(x.payload)), 0) AS bytes FROM log_rows AS x
-         WHERE x.thread = (SELECT id FROM threads WHERE thread_key = :key)) AS l,
+         WHERE x.thread = (SELECT id FROM threads WHERE thread_key = :key)) AS items,
        (SELECT ifnull(sum(length(x.payload)), 0) AS bytes FROM blobs AS x
-         WHERE x.thread = (SELECT id FROM threads WHERE thread_key = :key)) AS b
+         WHERE x.thread = (SELECT id FROM threads WHERE thread_key = :key)) AS large
  WHERE t.thread_key = :key AND t.live = 1
 
 -- measure_all --
 -- Counts and bytes of everything.
 -- scan: it is asked about everything
 SELECT (SELECT count(*) FROM threads WHERE live = 1), (SELECT count(*) FROM heads WHERE namespace IS NOT NULL),
-       c.count, c.bytes, e.count, e.bytes, l.count, l.bytes + b.bytes
-  FROM (SELECT count(*) AS count, ifnull(sum(length(payload)), 0) AS bytes FROM checkpoints) AS c,
-       (SELECT count(*) AS count, ifnull(sum(length(payload)), 0) AS bytes FROM entries) AS e,
-       (SELECT count(*) AS count, ifnull(sum(length(payload)), 0) AS bytes FROM log_rows) AS l,
-       (SELECT ifnull(sum(length(payload)), 0) AS bytes FROM blobs) AS b
+       states.count, states.bytes, said.count, said.bytes, items.count, items.bytes + large.bytes
+  FROM (SELECT count(*) AS count, ifnull(sum(length(payload)), 0) AS bytes FROM checkpoints) AS states,
+       (SELECT count(*) AS count, ifnull(sum(length(payload)), 0) AS bytes FROM entries) AS said,
+       (SELECT count(*) AS count, ifnull(sum(length(payload)), 0) AS bytes FROM log_rows) AS items,
+       (SELECT ifnull(sum(length(payload)), 0) AS bytes FROM blobs) AS large

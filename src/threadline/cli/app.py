@@ -1,0 +1,55 @@
+"""The commands by name, and what may stand before them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from threadline import __version__
+from threadline.cli import importing, reading, rehearsal, searching, showing
+from threadline.cli.options import Common, Db, Json
+
+app = typer.Typer(
+    name="threadline",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"threadline {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def before(
+    context: typer.Context,
+    db: Db = None,
+    as_json: Json = False,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            callback=_say_version,
+            is_eager=True,
+            help="Say the version and exit.",
+            show_default=False,
+        ),
+    ] = False,
+) -> None:
+    """The session memory of AI agents: look into a store, search it, and import conversations."""
+    context.obj = Common(db, as_json)
+
+
+app.command("demo")(rehearsal.demo)
+app.command("import")(importing.import_)
+app.command("threads")(reading.threads)
+app.command("history")(reading.history)
+app.command("show")(showing.show)
+app.command("search")(searching.search)
+app.command("stats")(reading.stats)

@@ -1,0 +1,126 @@
+"""The examples of README.md and docs/ are programs: each is run, and prints what the page says that it prints.
+
+A page's ```python blocks run in order in one namespace, in an empty folder, with `await` allowed at top level. A
+```text block right behind one is what it must have printed. Tracebacks name the page and the line.
+"""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import contextlib
+import inspect
+import io
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from types import FunctionType, ModuleType
+from typing import Any
+
+import pytest
+
+REPO = Path(__file__).parents[2]
+PAGES = sorted([REPO / "README.md", *(REPO / "docs").rglob("*.md")])
+FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\(([^)#\s]+)[^)\s]*\)")
+
+
+@dataclass(frozen=True)
+class Example:
+    """One block of Python on a page; `line`: where its code begins; `printed`: None when the page does not say."""
+
+    page: Path
+    line: int
+    code: str
+    printed: str | None
+
+
+def examples(page: Path) -> list[Example]:
+    """The examples of a page, in order."""
+    text = page.read_text(encoding="utf-8")
+    blocks = list(FENCE.finditer(text))
+    found = []
+    for number, block in enumerate(blocks):
+        if block[1] != "python":
+            continue
+        behind = blocks[number + 1] if number + 1 < len(blocks) else None
+        is_output = (
+            behind and behind[1] == "text" and not text[block.end() : behind.start()].strip()
+        )
+        line = text.count("\n", 0, block.start(2))
+        found.append(Example(page, line, block[2], behind[2] if behind and is_output else None))
+    return found
+
+
+async def run(example: Example, namespace: dict[str, Any]) -> str:
+    """Run a block; returns what it printed."""
+    source = "\n" * example.line + example.code
+    flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+    code = compile(source, str(example.page), "exec", flags=flags, dont_inherit=True)
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        result = FunctionType(code, namespace)()
+        if inspect.iscoroutine(result):
+            await result
+    return printed.getvalue()
+
+
+def test_there_are_examples() -> None:
+    counts = {page.name: len(examples(page)) for page in PAGES}
+    assert all(counts[name] for name in ("README.md", "guide.md", "store.md", "backends.md"))
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if examples(page)], ids=lambda page: page.name
+)
+def test_the_examples_of_a_page_run(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    module = ModuleType("example")
+    monkeypatch.setitem(sys.modules, "example", module)  # Where dataclasses look for annotations.
+
+    async def run_all() -> None:
+        for example in examples(page):
+            printed = await run(example, vars(module))
+            if example.printed is not None:
+                assert printed == example.printed, f"{page.name}:{example.line + 1}"
+
+    asyncio.run(run_all())
+
+
+def test_the_example_of_the_readme_is_a_whole_program(tmp_path: Path) -> None:
+    example = examples(REPO / "README.md")[0]
+    (tmp_path / "example.py").write_text(example.code, encoding="utf-8")
+    command = [sys.executable, "-W", "error", "example.py"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == example.printed
+
+
+def test_a_third_party_takes_the_exam_as_the_page_says(tmp_path: Path) -> None:
+    (exam,) = [
+        example
+        for example in examples(REPO / "docs" / "backends.md")
+        if "CheckpointerContract" in example.code
+    ]
+    assert len(exam.code.strip().splitlines()) <= 10
+    (tmp_path / "test_mine.py").write_text(exam.code, encoding="utf-8")
+    (tmp_path / "pytest.ini").write_text("[pytest]\nasyncio_mode = auto\n", encoding="utf-8")
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "test_mine.py"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=110)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"\d{2,} passed", done.stdout), done.stdout
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_to_files(page: Path) -> None:
+    links = LINK.findall(page.read_text(encoding="utf-8"))
+    missing = [
+        link
+        for link in links
+        if not link.startswith(("http:", "https:", "mailto:"))
+        and not (page.parent / link).exists()
+    ]
+    assert not missing
