@@ -1,7 +1,7 @@
 """The Backend port: what a store must do, in rows and bytes. It knows no codec, no framework and no cache.
 
 The rows and the `Batch` of `threadline.batch` are part of it and can be imported from here; then what may be
-asked, and the ten primitives. A read with a user that is not the owner finds nothing, as if there were no thread.
+asked, and the eleven primitives. A read with a user that is not the owner finds nothing, as if there were no thread.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class StoreInfo:
 
 
 class Backend(ABC):
-    """A store. Ten primitives; everything else lives above, for every backend alike.
+    """A store. Eleven primitives; everything else lives above, for every backend alike.
 
     Calls may come from any thread and any event loop. Reads are one snapshot each. Failures are raised as
     `threadline.errors`; a refused write as `Refused`.
@@ -170,6 +170,10 @@ class Backend(ABC):
     @abstractmethod
     async def read_threads(self, query: ThreadQuery) -> list[ThreadRow]:
         """Live threads, most recent activity first unless `oldest`."""
+
+    @abstractmethod
+    async def read_namespaces(self, key: bytes, user: str | None) -> list[str]:
+        """The names of a thread's namespaces, in order; empty when there is no such thread."""
 
     @abstractmethod
     async def measure(self, key: bytes | None) -> dict[str, int]:

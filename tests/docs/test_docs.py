@@ -14,12 +14,15 @@ import io
 import re
 import subprocess
 import sys
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
 
 import pytest
+
+from threadline import ConflictError, InMemoryCheckpointer, SqliteCheckpointer, ThreadNotFoundError
 
 REPO = Path(__file__).parents[2]
 PAGES = sorted([REPO / "README.md", *(REPO / "docs").rglob("*.md")])
@@ -107,7 +110,8 @@ def test_a_third_party_takes_the_exam_as_the_page_says(tmp_path: Path) -> None:
     ]
     assert len(exam.code.strip().splitlines()) <= 10
     (tmp_path / "test_mine.py").write_text(exam.code, encoding="utf-8")
-    (tmp_path / "pytest.ini").write_text("[pytest]\nasyncio_mode = auto\n", encoding="utf-8")
+    ini = "[pytest]\nasyncio_mode = auto\nasyncio_default_fixture_loop_scope = function\n"
+    (tmp_path / "pytest.ini").write_text(ini, encoding="utf-8")
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "test_mine.py"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=110)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -120,7 +124,61 @@ def test_links_lead_to_files(page: Path) -> None:
     missing = [
         link
         for link in links
-        if not link.startswith(("http:", "https:", "mailto:"))
-        and not (page.parent / link).exists()
+        if not link.startswith(("http:", "https:", "mailto:")) and not (page.parent / link).exists()
     ]
     assert not missing
+
+
+# The adapter of store.md ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+async def talk(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Any]:
+    """The conversation store of store.md, on each checkpointer."""
+    module = ModuleType("store_example")
+    await run(examples(REPO / "docs" / "store.md")[0], vars(module))
+    memory = request.param == "memory"
+    async with InMemoryCheckpointer() if memory else SqliteCheckpointer(tmp_path / "c.db") as c:
+        yield module.Conversations(c)  # type: ignore[attr-defined]
+
+
+async def test_the_adapter_loses_no_turn_of_racing_writers(talk: Any) -> None:
+    async def writer(name: str, branch: str) -> None:
+        for number in range(10):
+            while True:
+                newest = await talk.newest("t", branch)
+                with contextlib.suppress(ConflictError):
+                    await talk.append("t", f"{name}{number}", b"x", after=newest, branch=branch)
+                    break
+
+    await talk.append("t", "root", b"x", after=None)
+    await talk.fork("t", "side", at="root")
+    await asyncio.gather(*(writer(name, "main" if name < "c" else "side") for name in "abcd"))
+    for branch, names in [("main", "ab"), ("side", "cd")]:
+        turns = [turn for turn, _ in await talk.turns("t", branch)]
+        assert turns[0] == "root"
+        assert sorted(turns[1:]) == sorted(f"{name}{n}" for name in names for n in range(10))
+        for name in names:
+            own = [turn for turn in turns if turn.startswith(name)]
+            assert own == [f"{name}{number}" for number in range(10)]
+
+
+async def test_the_adapter_repeats_nothing_and_creates_nothing_late(talk: Any) -> None:
+    once = {"after": None, "op_id": "ab" * 16}
+    await asyncio.gather(*(talk.append("t", "one", b"1", **once) for _ in range(5)))
+    await talk.append("t", "two", b"2", after="one")
+    await talk.append("t", "one", b"1", **once)
+    assert await talk.turns("t") == [("one", b"1"), ("two", b"2")]
+    with pytest.raises(ConflictError):
+        await talk.append("t", "three", b"3", after="one")
+    await talk._store.aerase({"thread_id": "t", "app": "conversations"})
+    with pytest.raises(ThreadNotFoundError):
+        await talk.append("t", "three", b"3", after="two")
+    assert await talk.turns("t") == []
+
+
+async def test_the_adapter_refuses_an_id_that_is_taken(talk: Any) -> None:
+    await talk.append("t", "one", b"1", after=None)
+    with pytest.raises(ConflictError):
+        await talk.append("t", "one", b"again", after="one")
+    assert await talk.turns("t") == [("one", b"1")]

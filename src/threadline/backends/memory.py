@@ -270,6 +270,11 @@ class MemoryBackend(Backend):
                 ]
             return rows[: query.limit]
 
+    async def read_namespaces(self, key: bytes, user: str | None) -> list[str]:
+        with self._lock:
+            thread = self._live(key, user)
+            return sorted(space.namespace for space in thread.spaces.values()) if thread else []
+
     async def measure(self, key: bytes | None) -> dict[str, int]:
         self._check_open()
         with self._lock:

@@ -163,6 +163,9 @@ class SqliteBackend(Backend):
     async def read_threads(self, query: ThreadQuery) -> list[ThreadRow]:
         return await self._read(lambda db: sqlite_read.threads(db, query))
 
+    async def read_namespaces(self, key: bytes, user: str | None) -> list[str]:
+        return await self._read(lambda db: sqlite_read.namespaces(db, key, user))
+
     async def measure(self, key: bytes | None) -> dict[str, int]:
         sizes = await self._read(lambda db: sqlite_read.measure(db, key))
         if key is None:

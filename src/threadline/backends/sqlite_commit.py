@@ -52,7 +52,6 @@ def apply(db: sqlite3.Connection, batch: Batch, words: Words, now: int) -> Commi
     moved = {
         "thread": found.id,
         "rev": rev,
-        "gc": int(bool(batch.merged)),
         "last_seq": found.last_seq + new,
         "at": at,
         "messages": new - removed,

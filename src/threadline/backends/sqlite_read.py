@@ -246,6 +246,12 @@ def threads(db: sqlite3.Connection, query: ThreadQuery) -> list[ThreadRow]:
     return [thread_row(row) for row in db.execute(SQL[name], parameters)]
 
 
+def namespaces(db: sqlite3.Connection, key: bytes, user: str | None) -> list[str]:
+    """See `Backend.read_namespaces`."""
+    found = db.execute(SQL["read_namespaces"], {"key": key, "user": user})
+    return [name for (name,) in found]
+
+
 _MEASURED = (
     "threads",
     "namespaces",

@@ -18,6 +18,7 @@ from threadline.checkpointer.engine import Engine
 from threadline.checkpointer.message_calls import MessageCalls
 from threadline.checkpointer.messages import Messages
 from threadline.checkpointer.reads import Reads
+from threadline.checkpointer.redact import Redaction
 from threadline.checkpointer.state_calls import StateCalls
 from threadline.checkpointer.states import States
 from threadline.checkpointer.store import Store
@@ -67,6 +68,7 @@ class BaseCheckpointer(StateCalls, MessageCalls, ThreadCalls):
         self._checkpoints = Checkpoints(self._engine, self._reads)
         self._messages = Messages(self._engine)
         self._threads = Threads(self._engine)
+        self._redaction = Redaction(self._engine)
         #: The floor for adapters: batches, reads, scans.
         self.store = Store(self._engine)
 

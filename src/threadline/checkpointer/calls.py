@@ -9,6 +9,7 @@ from threadline.checkpointer.checkpoints import Checkpoints
 from threadline.checkpointer.engine import Engine
 from threadline.checkpointer.messages import Messages
 from threadline.checkpointer.reads import Reads
+from threadline.checkpointer.redact import Redaction
 from threadline.checkpointer.states import States
 from threadline.checkpointer.threads import Threads
 from threadline.config import SHORT, text_id
@@ -26,6 +27,7 @@ class Calls:
     _checkpoints: Checkpoints
     _messages: Messages
     _threads: Threads
+    _redaction: Redaction
 
     def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         return run_inline(coroutine)

@@ -135,6 +135,16 @@ class MessageCalls(Calls):
         """Take every message out of the log; returns how many there were. The thread and its states stay."""
         return await self._messages.clear(read_config(config, write=True), op_id)
 
+    async def aredact(self, config: Config, message_id: str) -> dict[str, Any]:
+        """Take a message's content out of everything: the log and its search, the states of every version and
+        namespace, and the forks of this thread. A tombstone with its id, role and digest stays.
+
+        Returns a receipt: `{"message_id", "threads": {id: places redacted}, "forks_of_others": [ids]}`; the last are
+        forks that belong to other users, which this call may not touch. Messages are found by their id where they are
+        items of a list; a copy of the text in another field is not. Can be repeated.
+        """
+        return await self._redaction.redact(read_config(config, write=True), message_id)
+
     put_messages = face(aput_messages)
     get_message = face(aget_message)
     list_messages = face(alist_messages)
@@ -144,3 +154,4 @@ class MessageCalls(Calls):
     pop_messages = face(apop_messages)
     replace_messages = face(areplace_messages)
     clear_messages = face(aclear_messages)
+    redact = face(aredact)

@@ -35,6 +35,7 @@ def before(
         bool,
         typer.Option(
             "--version",
+            metavar="",
             callback=_say_version,
             is_eager=True,
             help="Say the version and exit.",

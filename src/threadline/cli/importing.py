@@ -85,6 +85,7 @@ def import_(
         bool,
         typer.Option(
             "--states",
+            metavar="",
             help="Also put the agent state after each message: a checkpoint history to look through.",
         ),
     ] = False,

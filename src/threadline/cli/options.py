@@ -31,7 +31,8 @@ Db = Annotated[
     ),
 ]
 Json = Annotated[
-    bool, typer.Option("--json", help="Print JSON and nothing else.", show_default=False)
+    bool,
+    typer.Option("--json", metavar="", help="Print JSON and nothing else.", show_default=False),
 ]
 User = Annotated[
     str | None,

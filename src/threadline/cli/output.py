@@ -30,8 +30,8 @@ PIPE_WIDTH = 100_000
 
 
 def plain(text: str) -> str:
-    """A stored text as it may be shown: line breaks and tabs stay, every other control character, surrogate and
-    mark that turns the direction of writing becomes visible (`\\x1b`)."""
+    r"""A stored text as it may be shown: line breaks and tabs stay, every other control character, surrogate and
+    mark that turns the direction of writing becomes visible (`\x1b`)."""
     text = text.replace("\r\n", "\n")
     if text.isprintable():
         return text

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from threadline import Checkpoint, SqliteCheckpointer, ThreadInfo
+from threadline import Checkpoint, ThreadInfo
 from threadline.cli.options import (
     App,
     Call,
@@ -35,7 +35,6 @@ from threadline.cli.output import (
     print_json_lines,
     print_table,
     say,
-    size,
 )
 
 
@@ -176,7 +175,7 @@ def stats(
         health = memory.health()
         largest = sorted(memory.list_threads(call.config), key=_weight, reverse=True)[:limit]
         facts = _facts(call, health)
-        top = [_thread_facts(memory, call, info) for info in largest]
+        top = [_thread_facts(info) for info in largest]
     if call.as_json:
         print_json({**facts, "largest": top})
         return
@@ -198,14 +197,12 @@ def stats(
             Column("largest threads", whole=True, style="cyan"),
             Column("messages", number=True),
             Column("checkpoints", number=True),
-            Column("bytes of checkpoints", number=True),
         ]
         rows = [
             [
                 one_line(each["thread_id"]),
                 f"{each['messages']:,}",
                 f"{each['checkpoints']:,}",
-                size(each["checkpoint_bytes"]),
             ]
             for each in top
         ]
@@ -231,11 +228,9 @@ def _facts(call: Call, health: dict[str, Any]) -> dict[str, Any]:
     return {"file": str(call.path), **counts, "bytes": {"file": whole, **parts, "other": other}}
 
 
-def _thread_facts(memory: SqliteCheckpointer, call: Call, info: ThreadInfo) -> dict[str, Any]:
-    kept = memory.list_checkpoints(call.thread(info.thread_id)) if info.checkpoint_count else []
+def _thread_facts(info: ThreadInfo) -> dict[str, Any]:
     return {
         "thread_id": info.thread_id,
         "messages": info.message_count,
         "checkpoints": info.checkpoint_count,
-        "checkpoint_bytes": sum(checkpoint.bytes for checkpoint in kept),
     }

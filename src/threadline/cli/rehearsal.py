@@ -15,7 +15,8 @@ def demo(
     keep: Annotated[
         bool,
         typer.Option(
-            help="Keep the file, to look further into it; a file named with --db is always kept."
+            metavar="",
+            help="Keep the file, to look further into it; a file named with --db is always kept.",
         ),
     ] = True,
     db: Db = None,

@@ -60,7 +60,7 @@ def show(
         ),
     ] = None,
     messages: Annotated[
-        bool, typer.Option("--messages", help="The message log instead of the state.")
+        bool, typer.Option("--messages", metavar="", help="The message log instead of the state.")
     ] = False,
     last: Annotated[
         int | None,

@@ -167,7 +167,7 @@ UPDATE journal SET incarnation = :incarnation WHERE thread = :thread AND incarna
 -- move_thread --
 -- Every commit moves rev and activity.
 UPDATE threads
-   SET rev = :rev, gc = gc + :gc, last_seq = :last_seq, activity_at = :at,
+   SET rev = :rev, last_seq = :last_seq, activity_at = :at,
        message_count = message_count + :messages, checkpoint_count = checkpoint_count + :checkpoints
  WHERE id = :thread
 
@@ -608,6 +608,14 @@ SELECT t.thread_key, t.tenant, t.app, t.thread_id, t.user, t.incarnation, t.rev,
            SELECT x.thread FROM json_each(:terms) AS w JOIN terms AS x ON x.kind = 3 AND x.term = w.value
             GROUP BY x.thread HAVING count(*) = :term_count))
  ORDER BY t.activity_at, t.thread_key LIMIT :limit
+
+-- read_namespaces --
+-- The names of a thread's namespaces; those of an earlier life have none.
+SELECT h.namespace
+  FROM threads AS t
+  JOIN heads AS h ON h.thread = t.id
+ WHERE t.thread_key = :key AND t.live = 1 AND (:user IS NULL OR t.user = :user) AND h.namespace IS NOT NULL
+ ORDER BY h.namespace
 
 -- measure_thread --
 -- Counts and bytes of a thread.

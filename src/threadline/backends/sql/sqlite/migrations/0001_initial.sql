@@ -11,7 +11,7 @@ CREATE TABLE store (
 ) STRICT, WITHOUT ROWID;
 
 -- A thread. Deletion leaves the row with live = 0 and without names: the retired incarnation, rev and last_seq stay, so
--- that one created again is a new one. `user`: the owner. `gc` moves when rows are freed or merged. Microseconds.
+-- that one created again is a new one. `user`: the owner. `gc` moves when rows are freed. Microseconds.
 CREATE TABLE threads (
     id INTEGER PRIMARY KEY,
     thread_key BLOB NOT NULL UNIQUE,
