@@ -17,9 +17,39 @@ from datetime import UTC, datetime, timedelta
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 _wall: Callable[[], int] = lambda: time.time_ns() // 1000  # noqa: E731 - a replaceable source, not a function
-_random: Callable[[int], bytes] = os.urandom
+_random: Callable[[int], bytes] = lambda count: _pool.take(count)  # noqa: E731 - as above
 _lock = threading.Lock()
 _last = 0
+
+
+class _Pool:
+    """Random bytes from the system, fetched many at a time: a system call for each identity costs more than the
+    rest of making it. A forked child begins an empty one, or it would repeat its parent's."""
+
+    SIZE = 4096
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._bytes = b""
+
+    def take(self, count: int) -> bytes:
+        with self._lock:
+            if len(self._bytes) < count:
+                self._bytes = os.urandom(max(self.SIZE, count))
+            taken, self._bytes = self._bytes[:count], self._bytes[count:]
+            return taken
+
+
+_pool = _Pool()
+
+
+def _after_fork() -> None:
+    global _pool, _lock
+    _pool, _lock = _Pool(), threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def now_us() -> int:

@@ -2,8 +2,6 @@
 
 import copy
 import json
-import os
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -395,15 +393,3 @@ def test_given_calls_are_written() -> None:
 def test_foreign_raw_is_no_note(raw: dict[str, Any]) -> None:
     message = Message(role="user", content="x", raw=raw, reasoning="r")
     assert message.to_openai() == {"role": "user", "content": "x"}
-
-
-def test_real_conversations() -> None:
-    """All messages of the file that THREADLINE_CONVERSATIONS names (one conversation a line), if any."""
-    path = os.environ.get("THREADLINE_CONVERSATIONS")
-    lines = Path(path).read_text().splitlines() if path else []
-    for line in lines:
-        for wire in json.loads(line)["messages"]:
-            message = Message.from_openai(wire)
-            assert same(message.to_openai(), wire)
-            assert message.raw is None
-            assert bool(message.tools_calls) == bool(wire.get("tool_calls"))

@@ -208,6 +208,11 @@ class SqliteBackend(Backend):
             if isinstance(error, ThreadlineError):
                 raise
             raise DeadlineError("the store did not answer before the deadline") from None
+        except RuntimeError as error:
+            # Closed between the look at the core and its executor.
+            if self._closed and not isinstance(error, ThreadlineError):
+                raise ReleasedError() from None
+            raise
 
     def _words(self) -> Words:
         return Words(self._options.projection, self._here().indexed)

@@ -15,18 +15,20 @@ from threadline.codec.rows import Items
 from threadline.codec.terms import terms_of
 from threadline.codec.values import decode
 from threadline.config import Address
-from threadline.history.logs import Mark, grow, joins, open_row, write_marks
+from threadline.history.head import HeadDoc
+from threadline.history.logs import Mark, grow, joins, open_row
 
 
 @dataclass(frozen=True, slots=True)
 class Sealed:
     """What a batch needs of a plan."""
 
+    doc: HeadDoc
     head: Payload
     digest: bytes
     refs: tuple[Range, ...]
     blob_refs: tuple[bytes, ...]
-    marks: bytes
+    logs: tuple[Mark, ...]
     terms: tuple[int, ...]
     rows: tuple[Row, ...]
     merged: tuple[Row, ...]
@@ -65,11 +67,12 @@ async def seal_plan(
     written = [head.data, *(row.payload for row in rows), *(blob.payload for blob in blobs)]
     metadata = decode(plan.metadata)
     return Sealed(
+        doc,
         head,
         checkpoint_digest(ground.last_version + 1, parent, data, logs),
         tuple(Range(*span) for span in doc.ranges),
         blob_refs,
-        write_marks(marks),
+        tuple(marks),
         terms_of(metadata) if metadata else (),
         tuple(rows),
         tuple(merged),

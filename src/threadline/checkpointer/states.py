@@ -30,7 +30,7 @@ from threadline.codec.envelope import Where
 from threadline.codec.records import AGENT, DICT, NONE, shape_of
 from threadline.codec.values import encode
 from threadline.config import Address, namespace_key
-from threadline.history.logs import read_marks
+from threadline.history.logs import write_marks
 from threadline.model import AgentState, Checkpoint, Message, base_of, carry
 from threadline.model.carry import Loaded
 
@@ -208,10 +208,10 @@ class States:
             ns=address.ns_key,
             namespace=address.namespace,
             create=ground.version == 0,
-            incarnation=clock.random_bytes(16),
+            incarnation=clock.random_bytes(16) if ground.version == 0 else b"",
             expected=Expected(ground.incarnation, ground.version),
             last_version=ground.last_version,
-            marks=sealed.marks,
+            marks=write_marks(sealed.logs),
             checkpoint=checkpoint,
             checkpoint_terms=sealed.terms,
             rows=sealed.rows,
@@ -230,8 +230,8 @@ class States:
             snapshot = Snapshot(
                 commit.incarnation,
                 dataclasses.replace(row, payload=b""),
-                drafted.doc(),
-                tuple(read_marks(batch.marks)),
+                sealed.doc,
+                sealed.logs,
                 row.version,
                 drafted.fields,
                 drafted.lists,

@@ -146,7 +146,8 @@ def _work(
                 process.stdout.close()
         if worker.code > 0:
             complaints.seek(0)
-            raise DemoError(f"a worker failed:\n{complaints.read().strip()}")
+            last = complaints.read().strip().rpartition("\n")[2]
+            raise DemoError(f"a worker process failed: {last}")
     return worker
 
 
