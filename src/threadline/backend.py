@@ -55,7 +55,8 @@ class CheckpointQuery:
 @dataclass(frozen=True, slots=True)
 class EntryQuery:
     """Entries by position: after `after`, before `before`, oldest first (or newest first when `newest`); only these
-    `ext_ids`, this `role`, those with all `terms`, those that hold every one of `phrases`."""
+    `ext_ids`, this `role`, those with all `terms`, those that hold every one of `words` (each
+    a run of letters and digits, as `codec.searchtext.words` makes them; anything else is in no entry)."""
 
     after: int = 0
     before: int | None = None
@@ -64,7 +65,7 @@ class EntryQuery:
     ext_ids: tuple[str, ...] | None = None
     role: str | None = None
     terms: tuple[int, ...] = ()
-    phrases: tuple[str, ...] = ()
+    words: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,9 +158,9 @@ class Backend(ABC):
 
     @abstractmethod
     async def search(
-        self, threads: ThreadQuery, phrases: Sequence[str], *, before: int | None, limit: int
+        self, threads: ThreadQuery, words: Sequence[str], *, before: int | None, limit: int
     ) -> list[tuple[int, ThreadRow, Entry]]:
-        """Entries of any thread that hold every phrase, newest first, each with a cursor for `before`."""
+        """Entries of any thread that hold every word, newest first, each with a cursor for `before`."""
 
     @abstractmethod
     async def read_slots(

@@ -131,7 +131,7 @@ class Expected:
 @dataclass(frozen=True, slots=True)
 class EntryPut:
     """Put an entry: at the end, or in place when its `ext_id` is there ("replace": with this content, position kept,
-    and `meta` kept where this one brings none; "ignore": nothing happens)."""
+    and `meta` and its terms kept where this one brings none; "ignore": nothing happens)."""
 
     entry: Entry
     terms: tuple[int, ...] = ()
@@ -174,7 +174,7 @@ class Batch:
     `names` (tenant, app, thread_id) are compared with those stored; a differing thread under the same key is
     refused. `op_id` (16 bytes) makes a retry return the first result. `create`: the thread may come into being, with
     `incarnation`. `expected`: the head that `checkpoint` was computed against; required with one. `last_version`: the
-    counter it was computed against. `assumes_gc`: refused when rows have been freed or merged since.
+    counter it was computed against. `assumes_gc`: refused when rows have been freed since (merging frees nothing).
     `merged`: rows that replace all rows within their span. `erase`: the thread goes, leaving a row without names.
     """
 
@@ -230,7 +230,9 @@ class Reason(StrEnum):
     """Why a write was refused."""
 
     MISSING = "missing"  # No such thread, a deleted one, or another user's: they look alike.
-    CONFLICT = "conflict"  # The head (or the tail, or a slot) is not what the caller expected.
+    CONFLICT = (
+        "conflict"  # The head or the tail is not what the caller expected, or an `ext_id` is taken.
+    )
     STALE = (
         "stale"  # What the write was computed from has moved without moving the head: read again.
     )

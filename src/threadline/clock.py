@@ -16,11 +16,6 @@ from datetime import UTC, datetime, timedelta
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
-_wall: Callable[[], int] = lambda: time.time_ns() // 1000  # noqa: E731 - a replaceable source, not a function
-_random: Callable[[int], bytes] = lambda count: _pool.take(count)  # noqa: E731 - as above
-_lock = threading.Lock()
-_last = 0
-
 
 class _Pool:
     """Random bytes from the system, fetched many at a time: a system call for each identity costs more than the
@@ -41,6 +36,12 @@ class _Pool:
 
 
 _pool = _Pool()
+
+
+_wall: Callable[[], int] = lambda: time.time_ns() // 1000  # noqa: E731 - a replaceable source, not a function
+_random: Callable[[int], bytes] = lambda count: _pool.take(count)  # noqa: E731 - as above
+_lock = threading.Lock()
+_last = 0
 
 
 def _after_fork() -> None:

@@ -22,12 +22,13 @@ from threadline.backend import (
     ThreadRow,
 )
 from threadline.checkpointer.store import Store
-from threadline.codec.digest import checkpoint_digest, item_digest
+from threadline.codec.digest import EMPTY, checkpoint_digest, extend, item_digest
 from threadline.codec.envelope import Payload, Where
 from threadline.codec.searchtext import words
 from threadline.codec.terms import terms_of
 
 __all__ = [
+    "EMPTY",
     "At",
     "Batch",
     "Blob",
@@ -51,6 +52,7 @@ __all__ = [
     "ThreadRow",
     "Where",
     "checkpoint_digest",
+    "extend",
     "item_digest",
     "terms_of",
     "words",

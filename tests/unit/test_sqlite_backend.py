@@ -99,9 +99,13 @@ class Store:
     def entries(self, key: bytes = KEY, user: str | None = None, **query: Any) -> list[Entry]:
         return run(self.backend.read_entries(key, NS, user, EntryQuery(**query)))
 
-    def hits(self, *phrases: str, **threads: Any) -> list[bytes]:
+    def hits(self, *words: str, **threads: Any) -> list[bytes]:
         query = ThreadQuery(**threads)
-        found = run(self.backend.search(query, phrases, before=None, limit=100))
+        found = run(
+            self.backend.search(
+                query, [w for each in words for w in each.split()], before=None, limit=100
+            )
+        )
         return [entry.payload for _, _, entry in found]
 
     def sql(self, statement: str) -> list[Any]:
@@ -445,12 +449,12 @@ def test_entries_are_read_by_position_id_role_and_words(store: Store) -> None:
     assert seqs(role="tool") == [5]
     assert seqs(ext_ids=("m3", "m0", "m3", "no")) == [1, 4]
     assert seqs(ext_ids=("m3", "m0"), newest=True, limit=1) == [4]
-    assert seqs(ext_ids=("m0", "m1"), phrases=("one two",)) == [1]
+    assert seqs(ext_ids=("m0", "m1"), words=("one", "two")) == [1]
     assert seqs(ext_ids=()) == []
-    assert seqs(phrases=("two",)) == [1, 2, 4, 5]
-    assert seqs(phrases=("two", "one")) == [1, 4]
-    assert seqs(phrases=("two one",)) == [4]
-    assert seqs(phrases=("two",), role="user", newest=True, limit=2) == [4, 2]
+    assert seqs(words=("two",)) == [1, 2, 4, 5]
+    assert seqs(words=("two", "one")) == [1, 4]
+    assert seqs(words=("two one",)) == []
+    assert seqs(words=("two",), role="user", newest=True, limit=2) == [4, 2]
 
 
 def test_entries_go(store: Store) -> None:
@@ -496,7 +500,8 @@ def test_search_words_are_data(store: Store) -> None:
     store.commit(messages(*entries))
     assert store.hits("日 本") == store.hits("café") == [texts[0].encode()]
     assert len(store.hits("or")) == 2
-    assert store.hits("x*") == [texts[4].encode()]
+    assert store.hits("x") == [texts[4].encode()]
+    assert store.hits("x*") == []
     for odd in ('"', '""', "a:b", "NEAR(a b)", "caf", "%", "日本", "o", "{a}", "\\", "* OR x"):
         assert store.hits(odd) == []
     assert len(store.hits()) == 5
@@ -530,7 +535,7 @@ def test_without_fts5_the_words_are_scanned(
     assert store.hits("wo") == []
     store.commit(messages(message("four", "1")))
     assert store.hits("one") == []
-    assert [e.seq for e in store.entries(phrases=("four",))] == [1]
+    assert [e.seq for e in store.entries(words=("four",))] == [1]
     run(store.backend.close())
 
 

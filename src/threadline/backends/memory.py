@@ -104,13 +104,24 @@ class MemoryBackend(Backend):
             tail = [(seq, e.digest) for seq, e in sorted(entries.items()) if seq > batch.tail.after]
             if tail != list(batch.tail.expected):
                 raise Refused(Reason.CONFLICT)
+        if any(
+            entry.seq not in (space.entries if space else {}) for entry in batch.rewrite_entries
+        ):
+            raise Refused(Reason.STALE)
+        ext_id = batch.checkpoint.ext_id if batch.checkpoint else None
+        if (
+            space
+            and ext_id is not None
+            and any(row.ext_id == ext_id for row in space.checkpoints.values())
+        ):
+            raise Refused(Reason.CONFLICT, space.head_version)
 
     def _apply(self, batch: Batch) -> Commit:
         at = self._now_us()
         thread = self._threads.setdefault(batch.key, Thread())
         thread.rev += 1
+        at = thread.activity_at = max(at, thread.activity_at)
         row = thread.row or born(batch, at)
-        at = max(at, row.activity_at)
         if batch.erase:
             commit = Commit(thread.rev, at, row.incarnation)
             erase(thread)
@@ -159,7 +170,7 @@ class MemoryBackend(Backend):
         with self._lock:
             thread = self._live(key, user)
             if thread is None or thread.row is None:
-                return Head(last_version=self._retired(key, ns))
+                return Head(last_version=_retired(self._threads.get(key), ns))
             space = thread.spaces.get(ns) or Space("")
             head = Head(
                 thread=thread.row,
@@ -219,12 +230,12 @@ class MemoryBackend(Backend):
                 and (query.ext_ids is None or entry.ext_id in query.ext_ids)
                 and (query.role is None or entry.role == query.role)
                 and space.entry_terms[seq].issuperset(query.terms)
-                and _holds(entry, query.phrases)
+                and _holds(entry, query.words)
             ]
             return found[: query.limit]
 
     async def search(
-        self, threads: ThreadQuery, phrases: Sequence[str], *, before: int | None, limit: int
+        self, threads: ThreadQuery, words: Sequence[str], *, before: int | None, limit: int
     ) -> list[tuple[int, ThreadRow, Entry]]:
         with self._lock:
             hits = [
@@ -232,7 +243,7 @@ class MemoryBackend(Backend):
                 for thread in self._listed(threads)
                 for space in thread.spaces.values()
                 for entry in space.entries.values()
-                if thread.row is not None and _holds(entry, phrases)
+                if thread.row is not None and _holds(entry, words)
             ]
             hits.sort(key=lambda hit: (hit[1].created_at, hit[0].key, hit[1].seq))
             numbered = [(number + 1, *hit) for number, hit in enumerate(hits)]
@@ -273,13 +284,14 @@ class MemoryBackend(Backend):
     async def read_namespaces(self, key: bytes, user: str | None) -> list[str]:
         with self._lock:
             thread = self._live(key, user)
-            return sorted(space.namespace for space in thread.spaces.values()) if thread else []
+            spaces = thread.spaces.values() if thread else ()
+            return sorted(space.namespace for space in spaces if space.live)
 
     async def measure(self, key: bytes | None) -> dict[str, int]:
         self._check_open()
         with self._lock:
             threads = [t for k, t in self._threads.items() if t.row and key in (None, k)]
-            spaces = [space for thread in threads for space in thread.spaces.values()]
+            spaces = [each for thread in threads for each in thread.spaces.values() if each.live]
             sizes = {
                 "checkpoint_bytes": sum(
                     len(c.payload) for space in spaces for c in space.checkpoints.values()
@@ -310,12 +322,6 @@ class MemoryBackend(Backend):
         if thread is None or thread.row is None:
             return None
         return thread if user is None or thread.row.user == user else None
-
-    def _retired(self, key: bytes, ns: bytes) -> int:
-        thread = self._threads.get(key)
-        if thread is None or thread.row is not None or ns not in thread.spaces:
-            return 0
-        return thread.spaces[ns].last_version
 
     def _space(self, key: bytes, ns: bytes, user: str | None) -> Space | None:
         thread = self._live(key, user)
@@ -355,8 +361,11 @@ def _covering(space: Space, ranges: Sequence[Range]) -> list[Row]:
     ]
 
 
-def _holds(entry: Entry, phrases: Sequence[str]) -> bool:
-    if not phrases:
-        return True
-    spaced = f" {entry.search or ''} "
-    return all(f" {phrase} " in spaced for phrase in phrases)
+def _holds(entry: Entry, words: Sequence[str]) -> bool:
+    return not words or set((entry.search or "").split(" ")).issuperset(words)
+
+
+def _retired(thread: Thread | None, ns: bytes) -> int:
+    if thread is None or thread.row is not None or ns not in thread.spaces:
+        return 0
+    return thread.spaces[ns].last_version

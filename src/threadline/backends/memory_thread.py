@@ -23,9 +23,10 @@ JOURNAL_US = 24 * 3600 * 1_000_000
 
 @dataclass(slots=True)
 class Space:
-    """One namespace of a thread."""
+    """One namespace of a thread; `live` is False for what a deletion leaves of one."""
 
     namespace: str
+    live: bool = True
     head_version: int = 0
     last_version: int = 0
     marks: bytes = b""
@@ -46,13 +47,14 @@ class Thread:
     row: ThreadRow | None = None
     rev: int = 0
     last_seq: int = 0
+    activity_at: int = 0
     terms: frozenset[int] = frozenset()
     spaces: dict[bytes, Space] = field(default_factory=dict)
     journal: dict[bytes, Commit] = field(default_factory=dict)
 
     def space(self, ns: bytes, namespace: str) -> Space:
         space = self.spaces.setdefault(ns, Space(namespace))
-        space.namespace = namespace
+        space.namespace, space.live = namespace, True
         return space
 
 
@@ -75,7 +77,8 @@ def erase(thread: Thread) -> None:
     """Take everything away, leaving the retired versions and the journal without content."""
     thread.row, thread.terms = None, frozenset()
     thread.spaces = {
-        ns: Space("", last_version=space.last_version) for ns, space in thread.spaces.items()
+        ns: Space("", live=False, last_version=space.last_version)
+        for ns, space in thread.spaces.items()
     }
     thread.journal = {
         op_id: dataclasses.replace(commit, popped=()) for op_id, commit in thread.journal.items()
@@ -84,12 +87,12 @@ def erase(thread: Thread) -> None:
 
 def put_checkpoint(space: Space, batch: Batch, at: int) -> int | None:
     """Write the rows, blobs, marks and checkpoint of a batch; returns the new version."""
+    space.rows.update({(row.log, row.start): row for row in batch.rows})
     for merged in batch.merged:
         for key, row in list(space.rows.items()):
             if row.log == merged.log and merged.start <= row.start < merged.end:
                 del space.rows[key]
         space.rows[merged.log, merged.start] = merged
-    space.rows.update({(row.log, row.start): row for row in batch.rows})
     for blob in batch.blobs:
         space.blobs.setdefault(blob.id, blob)
     if batch.marks:

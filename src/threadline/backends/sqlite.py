@@ -147,10 +147,10 @@ class SqliteBackend(Backend):
         return await self._read(lambda db: sqlite_read.entries(db, place, query, self._words()))
 
     async def search(
-        self, threads: ThreadQuery, phrases: Sequence[str], *, before: int | None, limit: int
+        self, threads: ThreadQuery, words: Sequence[str], *, before: int | None, limit: int
     ) -> list[tuple[int, ThreadRow, Entry]]:
         return await self._read(
-            lambda db: sqlite_read.search(db, threads, phrases, before, limit, self._words())
+            lambda db: sqlite_read.search(db, threads, words, before, limit, self._words())
         )
 
     async def read_slots(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import sqlite3
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
@@ -37,6 +38,8 @@ from threadline.backends.sqlite_rows import (
 )
 from threadline.errors import CorruptionError
 
+#: A word as the index cuts them: what is none is in no entry, and would be a phrase to FTS5.
+_WORD = re.compile(r"[A-Za-z0-9\u0080-\U0010ffff]+")
 _MOST: Final = 2**63 - 1
 Where = dict[str, Any]
 
@@ -149,8 +152,12 @@ def checkpoints(
     return [checkpoint_row(row) for row in db.execute(SQL[name], parameters)]
 
 
-def entries(db: sqlite3.Connection, place: Where, query: EntryQuery, words: Words) -> list[Entry]:
+def entries(
+    db: sqlite3.Connection, place: Where, query: EntryQuery, projected: Words
+) -> list[Entry]:
     """See `Backend.read_entries`."""
+    if not all(map(_WORD.fullmatch, query.words)):
+        return []
     parameters = {
         **place,
         **_terms(query.terms),
@@ -160,27 +167,27 @@ def entries(db: sqlite3.Connection, place: Where, query: EntryQuery, words: Word
         "limit": _limit(query.limit),
     }
     if query.ext_ids is not None:
-        return _named_entries(db, parameters, query, words)
+        return _named_entries(db, parameters, query, projected)
     order = "newest" if query.newest else "oldest"
-    phrases = [each for each in query.phrases if each]
-    if phrases and words.indexed:
-        parameters["match"] = _match(phrases)
+    if query.words and projected.indexed:
+        parameters["match"] = _match(query.words)
         found = db.execute(SQL["read_worded_" + order], parameters)
     else:
-        parameters["phrases"] = json.dumps(phrases)
+        parameters["words"] = json.dumps(query.words)
         found = db.execute(SQL["read_entries_" + order], parameters)
     return [StoredEntry(*row).entry() for row in found]
 
 
 def _named_entries(
-    db: sqlite3.Connection, parameters: Where, query: EntryQuery, words: Words
+    db: sqlite3.Connection, parameters: Where, query: EntryQuery, projected: Words
 ) -> list[Entry]:
     parameters["ext_ids"] = json.dumps(query.ext_ids)
     stored = [StoredEntry(*row) for row in db.execute(SQL["read_named_entries"], parameters)]
-    if query.phrases:
-        spaced = {each.id: f" {words.of(each) or ''} " for each in stored}
+    if query.words:
         stored = [
-            each for each in stored if all(f" {p} " in spaced[each.id] for p in query.phrases if p)
+            each
+            for each in stored
+            if set((projected.of(each) or "").split(" ")).issuperset(query.words)
         ]
     if query.newest:
         stored.reverse()
@@ -190,21 +197,22 @@ def _named_entries(
 def search(
     db: sqlite3.Connection,
     threads: ThreadQuery,
-    phrases: Sequence[str],
+    words: Sequence[str],
     before: int | None,
     limit: int,
-    words: Words,
+    projected: Words,
 ) -> list[tuple[int, ThreadRow, Entry]]:
     """See `Backend.search`."""
-    phrases = [each for each in phrases if each]
-    by_index = bool(phrases) and words.indexed
+    if not all(map(_WORD.fullmatch, words)):
+        return []
+    by_index = bool(words) and projected.indexed
     parameters = {
         **_terms(threads.terms),
         "tenant": threads.tenant,
         "app": threads.app,
         "user": threads.user,
-        "match": _match(phrases),
-        "phrases": json.dumps(phrases),
+        "match": _match(words),
+        "words": json.dumps(words),
         "before": _MOST if before is None else before,
         "limit": limit,
     }
@@ -282,9 +290,9 @@ def _limit(limit: int | None) -> int:
     return -1 if limit is None else limit
 
 
-def _match(phrases: Sequence[str]) -> str:
-    """The phrases as an FTS5 query: each a quoted string, so that none of it is syntax."""
-    quoted = ['"' + phrase.replace('"', '""') + '"' for phrase in phrases]
+def _match(words: Sequence[str]) -> str:
+    """The words as an FTS5 query: each a quoted string, so that none of it is syntax."""
+    quoted = ['"' + word.replace('"', '""') + '"' for word in words]
     return " AND ".join(quoted)
 
 

@@ -12,9 +12,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import orjson
 from pydantic import BaseModel
 
 from threadline.checkpointer.snapshot import WHOLE, Snapshot
+from threadline.codec.digest import SIZE as DIGEST_SIZE
 from threadline.codec.digest import blob_id, item_digest
 from threadline.codec.records import DICT, VALUE, Shape
 from threadline.codec.rows import JSON, Items, items_of, join
@@ -175,8 +177,8 @@ def _plan_list(
         _write_list(draft, name, log, pieces, encoded, chunks)
         return
     known_bytes = [data for chunk in chunks for data in chunk.cut()]
-    digests = [item_digest(JSON, data) for data in known_bytes]
-    there = set(digests)
+    digests = [_stood_there(data) for data in known_bytes]
+    there = dict(zip(digests, known_bytes, strict=True))
     doubtful = {i for start, stop in suspects for i in range(start, min(stop, len(items)))}
     looked_at = [i for i in range(len(items)) if i in doubtful or i >= count]
     encoded = shape.encode_items(
@@ -186,6 +188,11 @@ def _plan_list(
     wanted: list[int | bytes] = [
         item_digest(JSON, by_index[i]) if i in by_index else i for i in range(len(items))
     ]
+    for i, digest in enumerate(wanted):
+        if isinstance(
+            digest, bytes
+        ):  # What is there already, perhaps as a tombstone, stays as it is there.
+            by_index[i] = there.get(digest, by_index[i])
     pieces, fresh = place(positions(old.pieces) if old else [], digests, wanted, draft.end(log))
     all_bytes = [by_index[i] if i in by_index else known_bytes[i] for i in range(len(items))]
     draft.places[name] = Pieces(log, tuple(pieces))
@@ -208,3 +215,16 @@ def _write_list(
         if len(chunks) >= MANY_CHUNKS:
             chunks = (join(chunks),)
         draft.lists[name] = (*chunks, items_of(encoded))
+
+
+def _stood_there(data: bytes) -> bytes:
+    """The digest of the item whose bytes these are, or of the content that a redaction took away: a state that was
+    loaded before must not bring it back."""
+    if b'"redacted":"' in data:
+        item = orjson.loads(data)
+        beside = item.get("metadata") if isinstance(item, dict) else None
+        if isinstance(beside, dict) and not item.get("content"):
+            digest = beside.get("redacted")
+            if isinstance(digest, str) and len(digest) == 2 * DIGEST_SIZE:
+                return bytes.fromhex(digest)
+    return item_digest(JSON, data)

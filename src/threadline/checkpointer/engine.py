@@ -174,22 +174,22 @@ class StateWatches:
 
 
 class Kinds:
-    """The class that a state was last put as in this process, by address; the least recent are forgotten."""
+    """The class that a state was last put as in this process, by address and shape; the least recent are forgotten."""
 
     def __init__(self) -> None:
         self._lock = RLock()
-        self._kinds: OrderedDict[bytes, type] = OrderedDict()
+        self._kinds: OrderedDict[tuple[bytes, str], type] = OrderedDict()
 
-    def get(self, key: bytes) -> type | None:
+    def get(self, key: bytes, shape: str) -> type | None:
         """The class, or None."""
         with self._lock:
-            return self._kinds.get(key)
+            return self._kinds.get((key, shape))
 
-    def put(self, key: bytes, kind: type) -> None:
+    def put(self, key: bytes, shape: str, kind: type) -> None:
         """Remember the class."""
         with self._lock:
-            self._kinds[key] = kind
-            self._kinds.move_to_end(key)
+            self._kinds[key, shape] = kind
+            self._kinds.move_to_end((key, shape))
             while len(self._kinds) > KINDS_KEPT:
                 self._kinds.popitem(last=False)
 

@@ -22,8 +22,6 @@ from threadline.model import Message
 MESSAGE = "message"
 #: How many entries one read brings when a caller wants them all.
 PAGE = 500
-#: How many phrases of a query a store looks up; the others are checked on what it finds.
-PHRASES = 16
 
 OnDuplicate = Literal["replace", "ignore"]
 
@@ -150,7 +148,7 @@ class Messages:
                 limit=page,
                 role=role,
                 terms=terms_of(metadata) if metadata else (),
-                phrases=query.phrases[:PHRASES] if query else (),
+                words=query.words if query else (),
             )
             entries = await self._engine.backend.read_entries(key, ns, address.user, asked)
             for entry in entries:
@@ -234,7 +232,7 @@ class Messages:
         before: int | None = None
         while len(found) < limit:
             hits = await self._engine.backend.search(
-                threads, query.phrases[:PHRASES], before=before, limit=PAGE
+                threads, query.words, before=before, limit=PAGE
             )
             for _, thread, entry in hits:
                 message = self._hit(entry, query, role)

@@ -32,7 +32,7 @@ class Reads:
     def build(self, address: Address, key: bytes, snapshot: Snapshot) -> Any:
         """A new object of a snapshot, which carries where it was loaded from."""
         at = key + address.ns_key
-        state = snapshot.build(self.kind(address, key))
+        state = snapshot.build(self.kind(address, key, snapshot.doc.shape))
         carry(state, base_of(state).moved(at, snapshot.incarnation, snapshot.version))
         return state
 
@@ -82,11 +82,11 @@ class Reads:
         cached = await self._engine.cache.get(key, ns)
         return cached.content if cached and isinstance(cached.content, Snapshot) else None
 
-    def kind(self, address: Address, key: bytes) -> type | None:
-        """The class that a state is to come back as; None: what its shape tells."""
+    def kind(self, address: Address, key: bytes, shape: str) -> type | None:
+        """The class that a state of this shape is to come back as; None: what its shape tells."""
         if address.state_class is not None:
             return StateDict if address.state_class is dict else address.state_class
-        return kinds.get(key + address.ns_key) or self._engine.state_class
+        return kinds.get(key + address.ns_key, shape) or self._engine.state_class
 
     async def ground(self, address: Address, key: bytes, *, fresh: bool) -> Ground:
         """What a put is computed against: what this process knows of the head, or (`fresh`) what the store says."""

@@ -125,7 +125,12 @@ def open_head(head: Head, codec: Codec, thread_id: str) -> Snapshot | None:
 
 def open_doc(row: CheckpointRow, codec: Codec) -> HeadDoc:
     """The head document of a checkpoint's row. Raises CorruptionError."""
-    return HeadDoc.from_bytes(codec.open(row.payload, row.key_id, Where("head")), row.blob_refs)
+    data = codec.open(row.payload, row.key_id, Where("head"))
+    if not data.startswith(b'{"s":'):
+        raise CorruptionError(
+            f"this checkpoint (kind {row.kind!r}) holds no state of ours; read it through the adapter that wrote it"
+        )
+    return HeadDoc.from_bytes(data, row.blob_refs)
 
 
 def _open_blob(blobs: Mapping[bytes, Any], address: bytes, codec: Codec) -> bytes:

@@ -103,7 +103,7 @@ class States:
         )
         incarnation = bytes.fromhex(checkpoint.incarnation)
         carry(state, base_of(state).moved(at, incarnation, checkpoint.version))
-        kinds.put(at, type(state))
+        kinds.put(at, shape.name, type(state))
         if drafted:
             watches = drafted[0].watches
             engine.watches.keep(state, at, incarnation, checkpoint.version, watches)
@@ -114,10 +114,11 @@ class States:
     ) -> Checkpoint:
         """Append to a list of the head's state, O(new); see `BaseCheckpointer.aappend`."""
         metadata, key = encode(options.metadata), await self._engine.key(address)
-        kind = self._reads.kind(address, key)
 
         def draft(ground: Ground) -> Plan:
             known = ground.snapshot
+            shape_name = AGENT if known is None or known.cleared else known.doc.shape
+            kind = self._reads.kind(address, key, shape_name)
             if known is None or known.cleared:
                 fresh = shape_of(kind or AgentState)
                 if fresh.name == DICT:

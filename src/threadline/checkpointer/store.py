@@ -135,6 +135,12 @@ class Store:
                 return
             cursor = rows[-1].activity_at, rows[-1].key
 
+    async def anamespaces(self, config: Config) -> list[str]:
+        """The names of the thread's namespaces, in order; empty when there is no such thread for this user."""
+        address = read_config(config)
+        key = await self._engine.key(address)
+        return await self._engine.backend.read_namespaces(key, address.user)
+
     async def aerase(self, config: Config, *, op_id: str | None = None) -> bool:
         """Erase the config's thread, every namespace of it; False when there is none."""
         batch = await self.abatch(config, "erase", op_id=op_id, erase=True)

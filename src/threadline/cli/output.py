@@ -1,7 +1,7 @@
 """What reaches a terminal or a pipe.
 
 First `plain`, the filter that every stored text goes through: what others wrote may hold escape sequences that move
-the cursor or rename the window. Then JSON, then tables, sizes and times.
+the cursor or rename the window. Then JSON, then tables and times.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from datetime import date, datetime, time
 from typing import Any
 
 from pydantic import BaseModel
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -148,49 +149,63 @@ def print_indented(out: Console, text: Text) -> None:
         out.print(Text("  ").append_text(line) if line else line, soft_wrap=True)
 
 
-# Tables, sizes, times ---------------------------------------------------------------------------------
+# Tables and times ----------------------------------------------------------------------------------------
 
 
 @dataclasses.dataclass(frozen=True)
 class Column:
-    """A column. `whole`: never cut, wrapped instead, since people copy it; `number`: to the right."""
+    """A column. `cut`: shortened with an ellipsis where room is short; `whole`: wrapped rather than cut, since people
+    copy it; neither: always shown in full. `number`: to the right."""
 
     title: str
+    cut: bool = False
     whole: bool = False
     number: bool = False
     style: str = ""
 
 
+#: What a column keeps when room is short, and the space between two columns.
+LEAST, GAP = 8, 2
+
+
 def print_table(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> None:
     """A table as wide as it must be, at most as wide as the terminal."""
-    table = Table(box=None, pad_edge=False, header_style="bold", show_edge=False)
-    for column in columns:
+    out, rows = console(), list(rows)
+    table = Table(
+        box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold", show_edge=False
+    )
+    for column, width in zip(columns, _widths(columns, rows, out.width), strict=True):
         table.add_column(
             Text(column.title),
             justify="right" if column.number else "left",
             overflow="fold" if column.whole else "ellipsis",
             no_wrap=not column.whole,
-            min_width=len(column.title) if column.number else None,
+            width=width,
             style=column.style,
         )
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
-    console().print(table)
+    out.print(table)
 
 
-def size(count: int) -> str:
-    """Bytes for people: `812 B`, `4.1 KB`, `3.2 MB` (powers of 1,000)."""
-    amount, unit = float(count), "B"
-    for unit in ("B", "KB", "MB", "GB", "TB"):
-        if amount < 999.5 or unit == "TB":
-            break
-        amount /= 1000
-    return f"{count} B" if unit == "B" else f"{amount:.{1 if amount < 99.5 else 0}f} {unit}"
+def _widths(columns: Sequence[Column], rows: Sequence[Sequence[str]], room: int) -> list[int]:
+    """How wide each column is: all it needs, less what those give up that can, the widest first."""
+    cells = [[column.title, *(row[at] for row in rows)] for at, column in enumerate(columns)]
+    widths = [max(map(cell_len, column)) for column in cells]
+    for gives in ([column.cut for column in columns], [column.whole for column in columns]):
+        giving = [at for at, give in enumerate(gives) if give]
+        while sum(widths) + GAP * (len(widths) - 1) > room:
+            widest = max(giving, key=widths.__getitem__, default=None)
+            if widest is None or widths[widest] <= LEAST:
+                break
+            widths[widest] -= 1
+    return widths
 
 
-def moment(value: datetime | None) -> str:
-    """A moment in the local time zone, to the second."""
-    return "" if value is None else f"{value.astimezone():%Y-%m-%d %H:%M:%S}"
+def moment(value: datetime | None, *, seconds: bool = True) -> str:
+    """A moment in the local time zone, to the second or the minute."""
+    form = "%Y-%m-%d %H:%M:%S" if seconds else "%Y-%m-%d %H:%M"
+    return "" if value is None else value.astimezone().strftime(form)
 
 
 def count_of(number: int, one: str, many: str | None = None) -> str:

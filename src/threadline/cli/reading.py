@@ -74,8 +74,8 @@ def threads(
         return
     columns = [
         Column("id", whole=True, style="cyan"),
-        Column("name"),
-        Column("user"),
+        Column("name", cut=True),
+        Column("user", cut=True),
         Column("messages", number=True),
         Column("checkpoints", number=True),
         Column("last activity"),
@@ -90,7 +90,7 @@ def _thread_row(info: ThreadInfo) -> list[str]:
         "" if info.user_id is None else one_line(str(info.user_id)),
         f"{info.message_count or 0:,}",
         f"{info.checkpoint_count or 0:,}",
-        moment(info.activity_at),
+        moment(info.activity_at, seconds=False),
     ]
 
 
@@ -138,7 +138,7 @@ def history(
         Column("parent", number=True),
         Column("time"),
         Column("bytes", number=True),
-        Column("metadata"),
+        Column("metadata", cut=True),
     ]
     print_table(columns, map(_checkpoint_row, found))
 

@@ -21,7 +21,7 @@ WORDS_1 = (
     b'","role":"system","content":[{"type":"text","text":"You are a helpful assistant. \\n\\n- '
     b'","tool_type":"function"},{"type":"tool_call","id":"call_"}],"timestamp":1760000000.123456}'
     b'","role":"assistant","content":[{"type":"tool_call","id":"call_","name":"get_","args":{"id":"","query":"","date":"2'
-    b'","role":"tool","name":"","content":[{"type":"tool_result","call_id":"call_","output":"{\\"name\\": \\"", \\"id\\": '
+    b'","role":"tool","name":"","content":[{"type":"tool_result","call_id":"call_","output":"{\\"name\\": \\"", \\"id\\'
     b'{"current_node":"__start__","step":10,"status":"running"}'
     b'{"s":"agent","f":{"context":[3,1,0,10],"context_summary":[0,null],"execution_meta":[1,10]},"m":{"'
     b'{"message_id":"019a0000","role":"user","content":[{"type":"text","text":"I would like to '

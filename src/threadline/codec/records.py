@@ -55,7 +55,7 @@ class Shape:
         if self.name == DICT:
             return dict(state)
         if isinstance(state, BaseModel):
-            return dict(model_fields(state))
+            return dict(model_fields(state, whole=True))
         return {name: getattr(state, name) for name in self.fields}
 
     def encode(self, field: str, value: Any, known: bytes | None = None) -> bytes:

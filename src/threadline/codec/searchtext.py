@@ -4,7 +4,7 @@ A text is folded (compatibility forms, case and accents gone) and cut into words
 no letter or digit; a letter of a script that is written without spaces is a word of its own. A query is
 data: it is split at white space, and a message matches when it holds each part, as neighbouring whole words and,
 so that `%`, `_` or `C++` are themselves, letter for letter in the folded text. Quotation marks around a part are
-let go. Backends index `words(text)`, find candidates by `Query.phrases`, and `Query.matches` decides.
+let go. Backends index `words(text)` and find those that hold every one of `Query.words`; `Query.matches` decides.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from itertools import filterfalse
 MAX_TEXT = 256 * 1024
 #: Longest query, in characters.
 MAX_QUERY = 4096
+#: How many words of a query a store looks up; the others are checked on what it finds.
+LOOKED_UP = 16
 
 # Han, kana, bopomofo, hangul is spaced; Thai, Lao, Myanmar, Khmer, Tibetan: written without spaces.
 _UNSPACED = (
@@ -50,11 +52,17 @@ def words(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A search as it was asked. `phrases`: runs of neighbouring words, each of which must be there; empty when
-    the query has no word at all (`"%"`), so that only a scan can answer it."""
+    """A search as it was asked: its parts, folded, and each part's neighbouring words."""
 
     parts: tuple[str, ...]
     phrases: tuple[str, ...]
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """What a store looks up: the first words, each once; none when the query has no word at all (`"%"`), so
+        that only a scan can answer it."""
+        found = dict.fromkeys(word for phrase in self.phrases for word in phrase.split())
+        return tuple(found)[:LOOKED_UP]
 
     def matches(self, text: str) -> bool:
         """Whether a text (not folded) holds every part."""

@@ -23,7 +23,7 @@ import orjson
 from pydantic import BaseModel
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
-from threadline.errors import CorruptionError, LimitError, NotStorableError
+from threadline.errors import CorruptionError, LimitError, NotStorableError, ThreadlineError
 
 #: Deepest nesting of a stored value, in levels.
 MAX_DEPTH = 100
@@ -71,11 +71,15 @@ def _tagged(data: bytes) -> bool:
 def _dump(value: object, met: list[object] | None) -> bytes:
     try:
         data = orjson.dumps(_mark(value, met, False, 0))
+    except ThreadlineError:
+        raise
     except (orjson.JSONEncodeError, RecursionError) as error:
         if met is not None:
             met.clear()
         try:  # Once more, looking at each text: lone surrogates are rare, and looking for them is not free.
             data = orjson.dumps(_mark(value, met, True, 0))
+        except ThreadlineError:
+            raise
         except (orjson.JSONEncodeError, RecursionError):
             raise LimitError(f"the value is nested too deeply to be stored ({error})") from None
     if len(data) > MAX_BYTES:
@@ -158,16 +162,17 @@ def _mark_typed(value: Any, kind: type, met: list[object], careful: bool, depth:
         ) from None
 
 
-def model_fields(model: BaseModel) -> Iterator[tuple[str, Any]]:
+def model_fields(model: BaseModel, *, whole: bool = False) -> Iterator[tuple[str, Any]]:
     """The stored fields of a model with their values: all but excluded and private ones, extras included.
 
-    A class that says `omit_empty` leaves out what equals its own empty default, which never changes.
+    A class that says `omit_empty` leaves out (unless `whole`) what equals its own empty default, which never
+    changes.
     """
     empties, excluded = _field_rules(type(model))
     for name, value in model.__dict__.items():
         if name in excluded:
             continue
-        if name in empties and (not value) and type(value) is empties[name]:
+        if not whole and name in empties and (not value) and type(value) is empties[name]:
             continue
         yield name, value
     if model.__pydantic_extra__:

@@ -47,7 +47,7 @@ class Stage:
 
     def good(self, text: str) -> None:
         """A claim that was checked."""
-        self._line(Text("  ok  ", style="bold green").append(text, style="not bold default"))
+        self._beside(Text("  ok", style="bold green"), text)
 
     def bad(self, text: str) -> None:
         """A blow."""
@@ -63,13 +63,12 @@ class Stage:
 
     def checkpoint(self, checkpoint: Checkpoint) -> None:
         """A line of history."""
-        line = Text(f"  {checkpoint.version:>3}  ", style="dim")
-        line.append(f"{checkpoint.name or '':<18}", style="not dim")
-        self._line(line.append(f"{checkpoint.bytes:>6,} bytes", style="dim"))
+        at = f"{checkpoint.timestamp.astimezone():%H:%M:%S}"
+        self._beside(Text(f"{checkpoint.version:>5}", style="dim"), f"{checkpoint.name:<18} {at}")
 
     def text(self, text: str) -> None:
         """A plain line."""
-        self._line(Text(f"  {text}"))
+        self._beside(Text(""), text)
 
     def end(self, facts: Mapping[str, Any], *, kept: bool) -> None:
         """The last words."""
@@ -85,6 +84,13 @@ class Stage:
         grid.add_column(width=9, style=_STYLES.get(role, ""))
         grid.add_column()
         grid.add_row(version, role, Text(text))
+        self._out.print(grid)
+
+    def _beside(self, left: Text, text: str) -> None:
+        grid = Table.grid(padding=(0, 2, 0, 0))
+        grid.add_column(no_wrap=True)
+        grid.add_column()
+        grid.add_row(left, Text(text))
         self._out.print(grid)
 
     def _line(self, line: Text) -> None:
@@ -138,7 +144,11 @@ def show_past(
     stage.text(f"{snapshots:>8,}  as whole states in compact JSON, one a checkpoint")
     stage.text(f"{compressed:>8,}  the same, each compressed")
     stage.text(
-        f"{stored:>8,}  as stored, every one of them readable: {snapshots / stored:.0f} times less"
+        f"{stored:>8,}  as stored, each still readable: "
+        f"{snapshots / stored:.0f} and {compressed / stored:.0f} times less"
+    )
+    stage.text(
+        f"{health['store_bytes']:>8,}  the file: the log, its search index and empty pages too"
     )
     return {
         "hits": len(hits),

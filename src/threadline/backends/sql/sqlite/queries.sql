@@ -429,7 +429,7 @@ SELECT e.id, e.seq, e.ext_id, e.kind, e.role, e.payload, e.digest, e.search, e.d
    AND (:term_count = 0 OR :term_count = (
            SELECT count(*) FROM json_each(:terms) AS w
              JOIN terms AS x ON x.thread = t.id AND x.kind = 2 AND x.ns = :ns AND x.term = w.value AND x.ref = e.seq))
-   AND NOT EXISTS (SELECT 1 FROM json_each(:phrases) AS p
+   AND NOT EXISTS (SELECT 1 FROM json_each(:words) AS p
                     WHERE ifnull(instr(' ' || e.search || ' ', ' ' || p.value || ' '), 0) = 0)
  ORDER BY e.seq LIMIT :limit
 
@@ -444,12 +444,12 @@ SELECT e.id, e.seq, e.ext_id, e.kind, e.role, e.payload, e.digest, e.search, e.d
    AND (:term_count = 0 OR :term_count = (
            SELECT count(*) FROM json_each(:terms) AS w
              JOIN terms AS x ON x.thread = t.id AND x.kind = 2 AND x.ns = :ns AND x.term = w.value AND x.ref = e.seq))
-   AND NOT EXISTS (SELECT 1 FROM json_each(:phrases) AS p
+   AND NOT EXISTS (SELECT 1 FROM json_each(:words) AS p
                     WHERE ifnull(instr(' ' || e.search || ' ', ' ' || p.value || ' '), 0) = 0)
  ORDER BY e.seq DESC LIMIT :limit
 
 -- read_worded_oldest --
--- Entries that hold every phrase, by the word index, oldest first.
+-- Entries that hold every word, by the word index, oldest first.
 SELECT e.id, e.seq, e.ext_id, e.kind, e.role, e.payload, e.digest, e.search, e.derived, e.meta, e.key_id,
        e.created_at
   FROM threads AS t
@@ -463,7 +463,7 @@ SELECT e.id, e.seq, e.ext_id, e.kind, e.role, e.payload, e.digest, e.search, e.d
  ORDER BY e.seq LIMIT :limit
 
 -- read_worded_newest --
--- Entries that hold every phrase, by the word index, newest first.
+-- Entries that hold every word, by the word index, newest first.
 SELECT e.id, e.seq, e.ext_id, e.kind, e.role, e.payload, e.digest, e.search, e.derived, e.meta, e.key_id,
        e.created_at
   FROM threads AS t
@@ -477,7 +477,7 @@ SELECT e.id, e.seq, e.ext_id, e.kind, e.role, e.payload, e.digest, e.search, e.d
  ORDER BY e.seq DESC LIMIT :limit
 
 -- read_named_entries --
--- Entries by their ids, oldest first; phrases are looked for in what comes back.
+-- Entries by their ids, oldest first; words are looked for in what comes back.
 SELECT e.id, e.seq, e.ext_id, e.kind, e.role, e.payload, e.digest, e.search, e.derived, e.meta, e.key_id,
        e.created_at
   FROM threads AS t
@@ -491,7 +491,7 @@ SELECT e.id, e.seq, e.ext_id, e.kind, e.role, e.payload, e.digest, e.search, e.d
  ORDER BY e.seq
 
 -- search_words --
--- Entries of any thread that hold every phrase, by the word index, newest first.
+-- Entries of any thread that hold every word, by the word index, newest first.
 SELECT e.id, e.seq, e.ext_id, e.kind, e.role, e.payload, e.digest, e.search, e.derived, e.meta, e.key_id,
        e.created_at,
        t.thread_key, t.tenant, t.app, t.thread_id, t.user, t.incarnation, t.rev, t.gc, t.info, t.lineage, t.title,
@@ -508,7 +508,7 @@ SELECT e.id, e.seq, e.ext_id, e.kind, e.role, e.payload, e.digest, e.search, e.d
  ORDER BY f.rowid DESC LIMIT :limit
 
 -- search_texts --
--- The same without a word index, or without a phrase to look up.
+-- The same without a word index, or without a word to look up.
 -- scan: reads every entry from the newest on until the limit
 SELECT e.id, e.seq, e.ext_id, e.kind, e.role, e.payload, e.digest, e.search, e.derived, e.meta, e.key_id,
        e.created_at,
@@ -522,7 +522,7 @@ SELECT e.id, e.seq, e.ext_id, e.kind, e.role, e.payload, e.digest, e.search, e.d
    AND (:term_count = 0 OR t.id IN (
            SELECT x.thread FROM json_each(:terms) AS w JOIN terms AS x ON x.kind = 3 AND x.term = w.value
             GROUP BY x.thread HAVING count(*) = :term_count))
-   AND NOT EXISTS (SELECT 1 FROM json_each(:phrases) AS p
+   AND NOT EXISTS (SELECT 1 FROM json_each(:words) AS p
                     WHERE ifnull(instr(' ' || e.search || ' ', ' ' || p.value || ' '), 0) = 0)
  ORDER BY e.id DESC LIMIT :limit
 

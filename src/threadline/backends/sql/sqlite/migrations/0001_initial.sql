@@ -122,9 +122,11 @@ CREATE TABLE entries (
 CREATE UNIQUE INDEX entries_by_ext_id ON entries (thread, ns, ext_id) WHERE ext_id IS NOT NULL;
 
 -- The word index: no copy of the text. What it is given are folded words with spaces between them, so the plain
--- tokenizer leaves them whole; positions are kept for phrases. Words leave it by 'delete' with the old words.
+-- tokenizer leaves them whole. No positions (detail): what stands beside what is checked on the texts that are found, and
+-- the index is a quarter of the size. Words leave it by 'delete' with the old words.
 -- needs: fts5
-CREATE VIRTUAL TABLE entries_fts USING fts5 (words, content = '', columnsize = 0, tokenize = 'ascii');
+CREATE VIRTUAL TABLE entries_fts USING fts5 (words, content = '', columnsize = 0, detail = none,
+    tokenize = 'ascii');
 
 -- Keyed rows that are really overwritten and never in history.
 CREATE TABLE slots (
