@@ -19,6 +19,7 @@ from threadline.batch import EntryPut as EntryPut
 from threadline.batch import Expected as Expected
 from threadline.batch import Head as Head
 from threadline.batch import HeadFacts as HeadFacts
+from threadline.batch import Known as Known
 from threadline.batch import Reason as Reason
 from threadline.batch import Refused as Refused
 from threadline.batch import Slot as Slot
@@ -132,11 +133,11 @@ class Backend(ABC):
         user: str | None,
         *,
         at: At | None = None,
-        known: tuple[bytes, int] | None = None,
+        known: Known | None = None,
         content: bool = True,
     ) -> Head:
-        """The thread and its head (or the checkpoint `at`), with rows and blobs when `content`. With `known`
-        (incarnation, version) equal to the head's, only says that it is `unchanged`."""
+        """The thread and its head (or the checkpoint `at`), with rows and blobs when `content`. When the head is what
+        the caller has (`known`), only says that it is `unchanged`."""
 
     @abstractmethod
     async def read_rows(

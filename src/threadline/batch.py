@@ -117,6 +117,14 @@ class Head:
     blobs: tuple[Blob, ...] = ()
 
 
+class Known(NamedTuple):
+    """What a reader has already: a version of an incarnation, as it was at that `gc`."""
+
+    incarnation: bytes
+    version: int
+    gc: int
+
+
 # What is written --------------------------------------------------------------------------------------
 
 
@@ -174,7 +182,8 @@ class Batch:
     `names` (tenant, app, thread_id) are compared with those stored; a differing thread under the same key is
     refused. `op_id` (16 bytes) makes a retry return the first result. `create`: the thread may come into being, with
     `incarnation`. `expected`: the head that `checkpoint` was computed against; required with one. `last_version`: the
-    counter it was computed against. `assumes_gc`: refused when rows have been freed since (merging frees nothing).
+    counter it was computed against. `assumes_gc`: refused when content has been taken away since; `frees`: this
+    one takes some away, and moves the counter.
     `merged`: rows that replace all rows within their span. `erase`: the thread goes, leaving a row without names.
     """
 
@@ -192,6 +201,7 @@ class Batch:
     last_version: int = 0
     marks: bytes = b""
     assumes_gc: int | None = None
+    frees: bool = False
     checkpoint: CheckpointRow | None = None
     checkpoint_terms: tuple[int, ...] = ()
     rows: tuple[Row, ...] = ()

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from pydantic import Field
 from rich.cells import cell_len
 
 from threadline import (
@@ -53,7 +54,7 @@ Run = Callable[..., Result]
 
 
 class TripState(AgentState):
-    notes: list[str] = []
+    notes: list[str] = Field(default_factory=list)
     budget: Decimal = Decimal("1.5")
 
 

@@ -180,7 +180,7 @@ BAD_LINES: dict[str, tuple[bytes, str]] = {
     "not JSON": (b'{"thread_id": "x", \n', "not JSON: "),
     "cut in the middle": (line("x")[:-9] + b"\n", "not JSON: "),
     "bad UTF-8": (b'{"thread_id": "\xff\xfe", "messages": []}\n', "not UTF-8 (byte 16)"),
-    "UTF-16": ('{"thread_id": "x"}\n'.encode("utf-16"), "not UTF-8 (byte 1)"),
+    "UTF-16": ('{"thread_id": "x"}'.encode("utf-16") + b"\n", "not UTF-8 (byte 1)"),
     "NaN": (b'{"thread_id": "x", "messages": [], "k": NaN}\n', "not JSON: NaN is no number"),
     "a list": (b"[]\n", "not a JSON object, but a list"),
     "a number": (b"12\n", "not a JSON object, but a number"),

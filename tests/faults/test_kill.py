@@ -43,7 +43,7 @@ with SqliteCheckpointer(path) as checkpointer:
 
 def run_and_kill(path: Path, first: int, after: float) -> int:
     """Start a child, kill it `after` seconds from its readiness; returns the last number it acknowledged, or -1."""
-    child = subprocess.Popen(  # noqa: S603 - our own program above
+    child = subprocess.Popen(
         [sys.executable, "-c", CHILD, str(path), str(first)], stdout=subprocess.PIPE, text=True
     )
     assert child.stdout is not None
@@ -94,7 +94,7 @@ def test_a_retry_after_a_kill_is_one_put(tmp_path: Path) -> None:
         "checkpointer.put_state({'thread_id': 't'}, AgentState(context_summary='once'), op_id=sys.argv[2])\n"
         "os.kill(os.getpid(), 9)\n"
     )
-    subprocess.run([sys.executable, "-c", program, str(path), op_id], check=False)  # noqa: S603
+    subprocess.run([sys.executable, "-c", program, str(path), op_id], check=False)
     with SqliteCheckpointer(path) as checkpointer:
         state = AgentState(context_summary="once")
         again = checkpointer.put_state({"thread_id": "t"}, state, op_id=op_id)

@@ -30,6 +30,7 @@ from threadline.backend import (
     EntryQuery,
     Expected,
     Head,
+    Known,
     Range,
     Reason,
     Refused,
@@ -205,10 +206,10 @@ def test_a_put_comes_back(store: Store) -> None:
 def test_only_what_is_asked_for_is_read(store: Store) -> None:
     for version in range(1, 4):
         store.commit(put(version))
-    assert store.head(known=(LIFE, 3)).unchanged
-    assert store.head(known=(LIFE, 3)).checkpoint is None
-    assert not store.head(known=(LIFE, 2)).unchanged
-    assert not store.head(known=(LIFE2, 3)).unchanged
+    assert store.head(known=Known(LIFE, 3, 0)).unchanged
+    assert store.head(known=Known(LIFE, 3, 0)).checkpoint is None
+    assert not store.head(known=Known(LIFE, 2, 0)).unchanged
+    assert not store.head(known=Known(LIFE2, 3, 0)).unchanged
     assert store.head(content=False).rows == ()
     assert store.head(ns=OTHER).head_version == 0
     assert store.head(KEY2) == Head()

@@ -23,6 +23,7 @@ from threadline.backend import (
     EntryQuery,
     Head,
     HeadFacts,
+    Known,
     Range,
     Reason,
     Refused,
@@ -146,6 +147,7 @@ class MemoryBackend(Backend):
         thread.row = dataclasses.replace(
             row,
             rev=thread.rev,
+            gc=row.gc + batch.frees,
             activity_at=at,
             message_count=sum(len(each.entries) for each in thread.spaces.values()),
             checkpoint_count=sum(len(each.checkpoints) for each in thread.spaces.values()),
@@ -164,7 +166,7 @@ class MemoryBackend(Backend):
         user: str | None,
         *,
         at: At | None = None,
-        known: tuple[bytes, int] | None = None,
+        known: Known | None = None,
         content: bool = True,
     ) -> Head:
         with self._lock:
@@ -178,7 +180,7 @@ class MemoryBackend(Backend):
                 last_version=space.last_version,
                 marks=space.marks,
             )
-            if at is None and known == (thread.row.incarnation, space.head_version):
+            if at is None and known == (thread.row.incarnation, space.head_version, thread.row.gc):
                 return dataclasses.replace(head, unchanged=True)
             checkpoint = _find(space, at)
             if checkpoint is None or not content:

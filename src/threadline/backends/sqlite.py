@@ -26,6 +26,7 @@ from threadline.backend import (
     Entry,
     EntryQuery,
     Head,
+    Known,
     Range,
     Row,
     Slot,
@@ -122,7 +123,7 @@ class SqliteBackend(Backend):
         user: str | None,
         *,
         at: At | None = None,
-        known: tuple[bytes, int] | None = None,
+        known: Known | None = None,
         content: bool = True,
     ) -> Head:
         place = sqlite_read.where(key, ns, user)

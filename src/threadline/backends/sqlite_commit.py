@@ -52,6 +52,7 @@ def apply(db: sqlite3.Connection, batch: Batch, words: Words, now: int) -> Commi
     moved = {
         "thread": found.id,
         "rev": rev,
+        "gc": int(batch.frees),
         "last_seq": found.last_seq + new,
         "at": at,
         "messages": new - removed,

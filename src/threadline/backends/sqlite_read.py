@@ -17,6 +17,7 @@ from threadline.backend import (
     Entry,
     EntryQuery,
     Head,
+    Known,
     Range,
     Row,
     Slot,
@@ -61,16 +62,17 @@ def head(
     db: sqlite3.Connection,
     place: Where,
     at: At | None,
-    known: tuple[bytes, int] | None,
+    known: Known | None,
     content: bool,
 ) -> Head:
     """See `Backend.read_head`."""
     if at is None and known is not None:
         # The common case costs one statement.
         row = db.execute(SQL["read_head"], place).fetchone()
-        if row is not None and (row[5], row[THREAD]) == known:
+        thread = thread_row(row) if row is not None else None
+        if thread and (thread.incarnation, row[THREAD], thread.gc) == known:
             return Head(
-                thread=thread_row(row),
+                thread=thread,
                 head_version=row[THREAD],
                 last_version=row[THREAD + 1],
                 marks=row[THREAD + 2],
@@ -81,13 +83,13 @@ def head(
         if row is None:
             retired = db.execute(SQL["read_retired"], place).fetchone()
             return Head(last_version=retired[0] if retired else 0)
-        head_version, last_version, marks, thread = row[THREAD:]
-        checkpoint = _checkpoint(db, thread, place["ns"], at or At(version=head_version))
+        head_version, last_version, marks, number = row[THREAD:]
+        checkpoint = _checkpoint(db, number, place["ns"], at or At(version=head_version))
         rows: list[Row] = []
         blobs: tuple[Blob, ...] = ()
         if checkpoint is not None and content:
             rows = _rows(db, place, checkpoint.refs)
-            blobs = _blobs(db, {"thread": thread, "ns": place["ns"]}, checkpoint.blob_refs)
+            blobs = _blobs(db, {"thread": number, "ns": place["ns"]}, checkpoint.blob_refs)
     return Head(
         thread=thread_row(row),
         head_version=head_version,

@@ -8,7 +8,7 @@ import dataclasses
 from typing import Any
 
 from threadline import clock
-from threadline.backend import At, CheckpointRow, Head
+from threadline.backend import At, CheckpointRow, Head, Known
 from threadline.cache import Cached
 from threadline.checkpointer.engine import Engine, kinds
 from threadline.checkpointer.snapshot import Ground, Snapshot, open_head
@@ -49,7 +49,7 @@ class Reads:
         self, address: Address, key: bytes, at: At | None, cached: Snapshot | None
     ) -> tuple[Snapshot | None, Head]:
         engine, ns = self._engine, address.ns_key
-        known = (cached.incarnation, cached.version) if cached else None
+        known = Known(cached.incarnation, cached.version, cached.gc) if cached else None
         head = await engine.backend.read_head(key, ns, address.user, at=at, known=known)
         if head.unchanged:
             return cached, head
@@ -93,13 +93,15 @@ class Reads:
         cached = await self._cached(key, address.ns_key)
         if cached is not None and not fresh:
             marks, last = cached.marks, cached.last_version
-            return Ground(cached, marks, cached.version, last, cached.incarnation, False)
+            return Ground(cached, marks, cached.version, last, cached.incarnation, cached.gc, False)
         snapshot, head = await self._read(address, key, None, cached)
         marks = tuple(read_marks(head.marks))
         if snapshot is not None:
             snapshot = dataclasses.replace(snapshot, marks=marks, last_version=head.last_version)
-        incarnation = head.thread.incarnation if head.thread else None
-        return Ground(snapshot, marks, head.head_version, head.last_version, incarnation, True)
+        thread, version, last = head.thread, head.head_version, head.last_version
+        if thread is None:
+            return Ground(None, marks, version, last, None, None, True)
+        return Ground(snapshot, marks, version, last, thread.incarnation, thread.gc, True)
 
 
 def as_checkpoint(

@@ -112,6 +112,7 @@ class Redaction:
                 expected=Expected(head.thread.incarnation, head.head_version),
                 last_version=head.last_version,
                 marks=head.marks,
+                frees=True,
                 merged=merged,
                 rewrite_entries=tombs,
             )

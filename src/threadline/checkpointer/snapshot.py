@@ -40,6 +40,7 @@ class Snapshot:
     fields: Mapping[str, bytes]
     lists: Mapping[str, tuple[Items, ...]]
     tails: Mapping[int, Items] = field(default_factory=dict)
+    gc: int = 0
 
     @property
     def version(self) -> int:
@@ -88,6 +89,7 @@ class Ground:
     version: int
     last_version: int
     incarnation: bytes | None
+    gc: int | None
     fresh: bool
 
 
@@ -120,7 +122,9 @@ def open_head(head: Head, codec: Codec, thread_id: str) -> Snapshot | None:
         raise CorruptionError(f"thread {thread_id!r}, version {row.version}: {error}") from None
     slim = dataclasses.replace(row, payload=b"")
     tails = spans.open_rows(marks)
-    return Snapshot(thread.incarnation, slim, doc, marks, head.last_version, fields, lists, tails)
+    return Snapshot(
+        thread.incarnation, slim, doc, marks, head.last_version, fields, lists, tails, thread.gc
+    )
 
 
 def open_doc(row: CheckpointRow, codec: Codec) -> HeadDoc:

@@ -213,6 +213,7 @@ class States:
             expected=Expected(ground.incarnation, ground.version),
             last_version=ground.last_version,
             marks=write_marks(sealed.logs),
+            assumes_gc=ground.gc,
             checkpoint=checkpoint,
             checkpoint_terms=sealed.terms,
             rows=sealed.rows,
@@ -237,6 +238,7 @@ class States:
                 drafted.fields,
                 drafted.lists,
                 sealed.tails,
+                batch.assumes_gc or 0,
             )
             entry = Cached(commit.incarnation, row.version, snapshot, clock.monotonic())
             await cache.publish(put.key, batch.ns, entry)

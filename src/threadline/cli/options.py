@@ -156,7 +156,10 @@ def path_of(url: str, source: str) -> Path:
 def open_store(path: Path, *, relaxed: bool = False) -> Iterator[SqliteCheckpointer]:
     """A store in a file, made when missing. Raises Refusal for a file that is none."""
     try:
-        begin = path.open("rb").read(len(_SQLITE_MAGIC)) if path.exists() else b""
+        with path.open("rb") as file:
+            begin = file.read(len(_SQLITE_MAGIC))
+    except FileNotFoundError:
+        begin = b""
     except OSError as error:
         raise Refusal(f"{path} cannot be read: {error.strerror}") from None
     if begin and begin != _SQLITE_MAGIC:

@@ -167,7 +167,7 @@ UPDATE journal SET incarnation = :incarnation WHERE thread = :thread AND incarna
 -- move_thread --
 -- Every commit moves rev and activity.
 UPDATE threads
-   SET rev = :rev, last_seq = :last_seq, activity_at = :at,
+   SET rev = :rev, gc = gc + :gc, last_seq = :last_seq, activity_at = :at,
        message_count = message_count + :messages, checkpoint_count = checkpoint_count + :checkpoints
  WHERE id = :thread
 

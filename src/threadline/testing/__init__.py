@@ -1,0 +1,54 @@
+"""The exam for checkpointers and backends: Threadline's own take it, and yours can.
+
+Override one fixture, and every promise of Threadline is a test (pytest and pytest-asyncio run them):
+
+    import pytest
+    from threadline.testing import CheckpointerContract
+
+    class TestMine(CheckpointerContract):
+        @pytest.fixture
+        def checkpointer(self, tmp_path):
+            return MyCheckpointer(tmp_path / "x.db")
+
+For a backend of your own, return `BaseCheckpointer(MyBackend(...))`. Each test begins on an empty store, runs through
+the async and the sync face, and its name begins with the promise that it checks (`test_p8_...`).
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+# Before the parts are imported, so that their asserts say what they compared.
+pytest.register_assert_rewrite(
+    f"{__name__}.contract_states",
+    f"{__name__}.contract_history",
+    f"{__name__}.contract_messages",
+    f"{__name__}.contract_search",
+    f"{__name__}.contract_threads",
+    f"{__name__}.contract_store",
+    f"{__name__}.contract_values",
+    f"{__name__}.faces",
+    f"{__name__}.machine",
+)
+
+if TYPE_CHECKING:
+    from threadline.testing.contract import CheckpointerContract as CheckpointerContract
+
+_HOMES = {"CheckpointerContract": "contract"}
+if find_spec(f"{__name__}.machine") is not None:
+    _HOMES["CheckpointerMachine"] = "machine"
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,15 @@
+"""The contract as one class; its parts stand in the files `contract_*`."""
+
+from __future__ import annotations
+
+from threadline.testing.contract_history import BasesContract, HistoryContract
+from threadline.testing.contract_states import StateClassContract, StatesContract
+
+
+class CheckpointerContract(
+    StatesContract,
+    StateClassContract,
+    HistoryContract,
+    BasesContract,
+):
+    """What every checkpointer must do. Override the fixture `checkpointer` with a new one on an empty store."""
