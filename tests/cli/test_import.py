@@ -32,7 +32,8 @@ Run = Callable[..., Result]
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """Run the command line in this process, on `memory.db` in a directory of its own."""
     monkeypatch.setenv("THREADLINE_URL", str(tmp_path / "memory.db"))
-    monkeypatch.delenv("COLUMNS", raising=False)
+    for name in ("COLUMNS", "FORCE_COLOR", "TTY_COMPATIBLE"):
+        monkeypatch.delenv(name, raising=False)
 
     def call(*args: object) -> Result:
         capsys.readouterr()

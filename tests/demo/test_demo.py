@@ -28,8 +28,9 @@ def demo(home: Path, *args: object) -> subprocess.CompletedProcess[str]:
         "HOME": str(home),
         "TMPDIR": str(home),
         "PYTHONIOENCODING": "utf-8",
-        "COLUMNS": "100",
     }
+    for name in ("COLUMNS", "FORCE_COLOR", "TTY_COMPATIBLE"):
+        env.pop(name, None)
     command = [sys.executable, "-m", "threadline.cli", "demo", *map(str, args)]
     return subprocess.run(
         command, capture_output=True, text=True, encoding="utf-8", env=env, check=False, timeout=100

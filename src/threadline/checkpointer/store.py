@@ -7,8 +7,8 @@ one result for one `op_id`).
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from typing import Any, overload
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from typing import Any, TypeVar, overload
 
 from threadline import clock
 from threadline.backend import (
@@ -29,8 +29,12 @@ from threadline.backend import (
     ThreadRow,
 )
 from threadline.checkpointer.engine import Engine, read_op_id, refuse
+from threadline.checkpointer.sync import face, face_iter
 from threadline.codec.envelope import Payload, Where
 from threadline.config import Config, read_config
+from threadline.inline import run_inline
+
+T = TypeVar("T")
 
 
 class Store:
@@ -159,3 +163,12 @@ class Store:
     def open(self, data: bytes, where: Where, key_id: int = 0) -> bytes:
         """The bytes of a payload. Raises CorruptionError."""
         return self._engine.codec.open(data, key_id, where)
+
+    def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        return run_inline(coroutine)
+
+    batch = face(abatch)
+    commit = face(acommit)
+    read = face(aread)
+    scan = face_iter(ascan)
+    erase = face(aerase)

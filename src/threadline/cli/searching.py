@@ -28,6 +28,7 @@ from threadline.cli.output import console, one_line, print_indented, print_json_
 
 #: How much of a message is shown around its match, in characters.
 BEFORE, AROUND = 40, 160
+ROLES = ("user", "assistant", "system", "tool", "developer", "function")
 _QUOTES = "\"'`\u2018\u2019\u201c\u201d\u00ab\u00bb\u300c\u300d"
 Span = tuple[int, int]
 
@@ -44,7 +45,7 @@ def search(
     ],
     role: Annotated[
         str | None,
-        typer.Option(metavar="ROLE", help="Only messages of this role: user, assistant, tool..."),
+        typer.Option(metavar="ROLE", help=f"Only messages of this role: {', '.join(ROLES)}."),
     ] = None,
     thread: Annotated[
         str | None, typer.Option(metavar="THREAD", help="Only in this thread.")
@@ -65,6 +66,8 @@ def search(
     call = settle(context, db, as_json, user, tenant, app)
     if not text.strip():
         raise Refusal("there is nothing to look for; give some text")
+    if role is not None and role not in ROLES:
+        raise Refusal(f"--role {role!r}: it is one of {', '.join(ROLES)}")
     hits = _hits(call, text, role, thread, limit)
     if call.as_json:
         print_json_lines(_facts(thread_id, message, text) for thread_id, message in hits)

@@ -51,7 +51,8 @@ class HistoryContract(FaceTests):
     async def test_p5_what_is_not_there_is_none(self, face: Face) -> None:
         """An unknown version, id or name is not the head."""
         await _three(face)
-        for past in ({"version": 4}, {"version": 2**62}, {"checkpoint_id": "4"}, {"name": "c"}):
+        pasts: list[dict[str, Any]] = [{"version": 4}, {"version": 2**62}, {"name": "c"}]
+        for past in [*pasts, {"checkpoint_id": "4"}]:
             assert await face.aget_state(at(**past)) is None
             assert await face.aget_checkpoint(at(**past)) is None
         for unknown in ("x", "01x", "٣", "-1", "9" * 30):
@@ -61,15 +62,16 @@ class HistoryContract(FaceTests):
     async def test_p5_a_config_addresses_one_moment(self, face: Face) -> None:
         """Two at once, or a value that cannot be one, is an error."""
         await _three(face)
-        for past in ({"version": 1, "name": "a"}, {"checkpoint_id": "1", "version": 1}):
+        twice: list[dict[str, Any]] = [{"version": 1, "name": "a"}, {"name": "a", "checkpoint_id": "1"}]
+        for past in twice:
             with pytest.raises(ValueError):
                 await face.aget_state(at(**past))
         for version in (0, -1):
             with pytest.raises(ValueError):
                 await face.aget_state(at(version=version))
-        for version in (True, "1", 1.0):
+        for kind in (True, "1", 1.0):
             with pytest.raises(TypeError):
-                await face.aget_state(at(version=version))
+                await face.aget_state(at(version=kind))
 
     @pytest.mark.parametrize("past", [{"version": 1}, {"checkpoint_id": "1"}, {"name": "a"}])
     async def test_p6_the_past_is_not_written_to(self, face: Face, past: dict[str, Any]) -> None:

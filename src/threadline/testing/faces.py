@@ -168,7 +168,7 @@ def another_process() -> Iterator[None]:
 
 
 def same(left: Any, right: Any) -> bool:
-    """Whether two plain values are equal with all their types: 1 is neither 1.0 nor True, NaN is NaN, -0.0 is not 0.0."""
+    """Whether two plain values are equal with all their types: 1 is neither 1.0 nor True, NaN is NaN."""
     if type(left) is not type(right) and not (isinstance(left, dict) and isinstance(right, dict)):
         return False
     if isinstance(left, float):
