@@ -175,6 +175,32 @@ class ThreadPut:
     key_id: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class CopyFrom:
+    """Copy from another thread, in the store and without decoding: the rows that cover `ranges`, the blobs, and every
+    entry and slot of the namespace (entries up to `until`, microseconds; None: all). Refused as MISSING unless that
+    thread lives in `incarnation`, and as STALE unless its `gc` is this one."""
+
+    key: bytes
+    ns: bytes
+    incarnation: bytes
+    gc: int
+    ranges: tuple[Range, ...] = ()
+    blobs: tuple[bytes, ...] = ()
+    until: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """Take away checkpoints, and rows (log, start) and blobs that no other checkpoint needs. `seen`: the last version
+    when that was found out; a blob that a later one refers to stays. The head's checkpoint is never dropped."""
+
+    versions: tuple[int, ...] = ()
+    rows: tuple[tuple[int, int], ...] = ()
+    blobs: tuple[bytes, ...] = ()
+    seen: int = 0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
     """Everything one commit changes in one thread: all of it or nothing.
@@ -184,7 +210,8 @@ class Batch:
     `incarnation`. `expected`: the head that `checkpoint` was computed against; required with one. `last_version`: the
     counter it was computed against. `assumes_gc`: refused when content has been taken away since; `frees`: this
     one takes some away, and moves the counter.
-    `merged`: rows that replace all rows within their span. `erase`: the thread goes, leaving a row without names.
+    `merged`: rows that replace all rows within their span.
+    `renames`: (version, name) of checkpoints to name; one that is not there is refused as CONFLICT. `erase`: the thread goes, leaving a row without names.
     """
 
     key: bytes
@@ -215,6 +242,9 @@ class Batch:
     rewrite_entries: tuple[Entry, ...] = ()
     slots: tuple[SlotPut, ...] = ()
     thread: ThreadPut | None = None
+    renames: tuple[tuple[int, str | None], ...] = ()
+    copy: CopyFrom | None = None
+    drop: Drop | None = None
     erase: bool = False
 
 

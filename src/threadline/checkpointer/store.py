@@ -44,7 +44,7 @@ class Store:
         self._engine = engine
 
     async def abatch(
-        self, config: Config, kind: str, *, op_id: str | None = None, **parts: Any
+        self, /, config: Config, kind: str, *, op_id: str | None = None, **parts: Any
     ) -> Batch:
         """A `Batch` for the thread and namespace of `config`, with its keys, names and owner filled in.
 

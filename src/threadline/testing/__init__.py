@@ -16,10 +16,6 @@ the async and the sync face, and its name begins with the promise that it checks
 
 from __future__ import annotations
 
-from importlib import import_module
-from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
-
 import pytest
 
 # Before the parts are imported, so that their asserts say what they compared.
@@ -35,20 +31,6 @@ pytest.register_assert_rewrite(
     f"{__name__}.machine",
 )
 
-if TYPE_CHECKING:
-    from threadline.testing.contract import CheckpointerContract as CheckpointerContract
+from threadline.testing.contract import CheckpointerContract as CheckpointerContract  # noqa: E402
 
-_HOMES = {"CheckpointerContract": "contract"}
-if find_spec(f"{__name__}.machine") is not None:
-    _HOMES["CheckpointerMachine"] = "machine"
-__all__ = sorted(_HOMES)
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__all__ = ["CheckpointerContract"]

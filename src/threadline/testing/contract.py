@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 from threadline.testing.contract_history import BasesContract, HistoryContract
+from threadline.testing.contract_messages import (
+    DeletedLogContract,
+    MessagesContract,
+    RemovalContract,
+)
+from threadline.testing.contract_search import SearchContract
 from threadline.testing.contract_states import StateClassContract, StatesContract
 
 
@@ -11,5 +17,9 @@ class CheckpointerContract(
     StateClassContract,
     HistoryContract,
     BasesContract,
+    MessagesContract,
+    RemovalContract,
+    DeletedLogContract,
+    SearchContract,
 ):
     """What every checkpointer must do. Override the fixture `checkpointer` with a new one on an empty store."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -62,7 +63,10 @@ class HistoryContract(FaceTests):
     async def test_p5_a_config_addresses_one_moment(self, face: Face) -> None:
         """Two at once, or a value that cannot be one, is an error."""
         await _three(face)
-        twice: list[dict[str, Any]] = [{"version": 1, "name": "a"}, {"name": "a", "checkpoint_id": "1"}]
+        twice: list[dict[str, Any]] = [
+            {"version": 1, "name": "a"},
+            {"name": "a", "checkpoint_id": "1"},
+        ]
         for past in twice:
             with pytest.raises(ValueError):
                 await face.aget_state(at(**past))
@@ -213,9 +217,8 @@ class BasesContract(FaceTests):
         copies = [copy.copy(old), copy.deepcopy(old), old.model_copy(), old.model_copy(deep=True)]
         await face.aput_state(at(), old)
         for stale in copies:
-            await changes_nothing(
-                face, at(), lambda s=stale: face.aput_state(at(), s), ConflictError
-            )
+            put = partial(face.aput_state, at(), stale)
+            await changes_nothing(face, at(), put, ConflictError)
         rebuilt = AgentState.model_validate(old.model_dump())
         assert (await face.aput_state(at(), rebuilt)).base is None
 
@@ -234,12 +237,8 @@ class BasesContract(FaceTests):
         third = await face.aput_state(at(), {"n": 3}, expected_version=second)
         assert (third.version, third.base) == (3, 2)
         for stale, number in ((0, 0), (1, 1), (first, 1), (second, 2), (4, 4)):
-            error = await changes_nothing(
-                face,
-                at(),
-                lambda s=stale: face.aput_state(at(), {"n": 9}, expected_version=s),
-                ConflictError,
-            )
+            put = partial(face.aput_state, at(), {"n": 9}, expected_version=stale)
+            error = await changes_nothing(face, at(), put, ConflictError)
             assert (error.expected, error.current) == (number, 3)
         slotted = Slotted("x")
         await face.aput_state(at(), slotted, expected_version=third)

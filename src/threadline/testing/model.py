@@ -194,7 +194,9 @@ class World:
         handle.moved(place, thread.life, version.version)
         return version
 
-    def append(self, place: Place, user: User, items: list[Any], fresh: type, name: str | None) -> Version:
+    def append(
+        self, place: Place, user: User, items: list[Any], fresh: type, name: str | None
+    ) -> Version:
         """Let the context of the head grow by items."""
         space = self.space(place, user)
         head = space.versions.get(space.head)
@@ -215,7 +217,12 @@ class World:
         return self._write(place, None, True, None, {})
 
     def _write(
-        self, place: Place, state: Any, had_base: bool, name: str | None, metadata: Mapping[str, Any]
+        self,
+        place: Place,
+        state: Any,
+        had_base: bool,
+        name: str | None,
+        metadata: Mapping[str, Any],
     ) -> Version:
         thread_id, namespace = place
         space = self.threads[thread_id].spaces.setdefault(namespace, Space())
@@ -286,7 +293,11 @@ class World:
         self._put_messages(space, messages, beside, on_duplicate)
 
     def _put_messages(
-        self, space: Space, messages: Sequence[Message], beside: Mapping[str, Any], on_duplicate: str
+        self,
+        space: Space,
+        messages: Sequence[Message],
+        beside: Mapping[str, Any],
+        on_duplicate: str,
     ) -> None:
         for message in messages:
             fresh = copy.deepcopy(message)
