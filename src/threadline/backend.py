@@ -14,6 +14,8 @@ from typing import ClassVar
 from threadline.batch import Batch as Batch
 from threadline.batch import CheckpointRow as CheckpointRow
 from threadline.batch import Commit as Commit
+from threadline.batch import CopyFrom as CopyFrom
+from threadline.batch import Drop as Drop
 from threadline.batch import Entry as Entry
 from threadline.batch import EntryPut as EntryPut
 from threadline.batch import Expected as Expected

@@ -208,10 +208,10 @@ class Batch:
     `names` (tenant, app, thread_id) are compared with those stored; a differing thread under the same key is
     refused. `op_id` (16 bytes) makes a retry return the first result. `create`: the thread may come into being, with
     `incarnation`. `expected`: the head that `checkpoint` was computed against; required with one. `last_version`: the
-    counter it was computed against. `assumes_gc`: refused when content has been taken away since; `frees`: this
-    one takes some away, and moves the counter.
-    `merged`: rows that replace all rows within their span.
-    `renames`: (version, name) of checkpoints to name; one that is not there is refused as CONFLICT. `erase`: the thread goes, leaving a row without names.
+    counter it was computed against. `assumes_gc`: refused when content was taken away or moved since; `frees`: this
+    one does so, and moves the counter. `merged`: rows that replace all rows within their span. `renames`: (version,
+    name) of checkpoints to name; one that is not there is refused as CONFLICT. `erase`: the thread goes, leaving a
+    row without names.
     """
 
     key: bytes

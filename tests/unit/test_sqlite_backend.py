@@ -349,7 +349,7 @@ def test_an_owner_is_given_only_to_a_thread_without(store: Store) -> None:
     store.commit(write(thread=ThreadPut(owner="s:b")))
     thread = store.head(user="s:a").thread
     assert thread is not None
-    assert (thread.user, thread.info, thread.title) == ("s:a", None, None)
+    assert (thread.user, thread.info, thread.title) == ("s:a", b"i", "t")
 
 
 def test_a_retry_is_told_the_first_result(store: Store) -> None:
@@ -516,7 +516,7 @@ def test_search_pages_from_the_newest(store: Store) -> None:
     rest = run(store.backend.search(ThreadQuery(), ["same"], before=first[-1][0], limit=3))
     assert [e.payload for _, _, e in first + rest] == [b"same n%d" % n for n in (4, 3, 2, 1, 0)]
     assert first[0][1].key == KEY2
-    store.commit(write(KEY2, thread=ThreadPut(terms=(1, 2))))
+    store.commit(write(KEY2, thread=ThreadPut(info=b"i", terms=(1, 2))))
     assert len(store.hits("same", terms=(2, 1))) == 3
     assert store.hits("same", tenant="other") == store.hits("same", terms=(3,)) == []
     assert len(store.hits("same", tenant=None, app=None)) == 5
@@ -573,7 +573,7 @@ def test_threads_are_listed_by_activity(store: Store) -> None:
     keys = [b"thread%010d" % n for n in range(5)]
     for n, key in enumerate(keys):
         owner = "s:a" if n % 2 else None
-        store.commit(write(key, user=owner, thread=ThreadPut(terms=(7, n), title=f"t{n}")))
+        store.commit(write(key, user=owner, thread=ThreadPut(info=b"i", terms=(7, n), title=f"t{n}")))
     store.commit(write(keys[0]))
 
     def listed(**query: Any) -> list[int]:

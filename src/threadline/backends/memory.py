@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import ClassVar
 
 from threadline import clock
@@ -40,6 +40,8 @@ from threadline.backends.memory_thread import (
     Space,
     Thread,
     born,
+    copy,
+    drop,
     erase,
     put_checkpoint,
     put_entry,
@@ -105,6 +107,7 @@ class MemoryBackend(Backend):
             tail = [(seq, e.digest) for seq, e in sorted(entries.items()) if seq > batch.tail.after]
             if tail != list(batch.tail.expected):
                 raise Refused(Reason.CONFLICT)
+        _check_past(self._threads, batch, space)
         if any(
             entry.seq not in (space.entries if space else {}) for entry in batch.rewrite_entries
         ):
@@ -130,6 +133,13 @@ class MemoryBackend(Backend):
             return commit
         space = thread.space(batch.ns, batch.namespace)
         version = put_checkpoint(space, batch, at)
+        if batch.copy is not None:
+            origin = self._threads[batch.copy.key].spaces[batch.copy.ns]
+            copy(origin, thread, space, batch.copy)
+        for number, name in batch.renames:
+            space.checkpoints[number] = dataclasses.replace(space.checkpoints[number], name=name)
+        if batch.drop is not None:
+            drop(space, batch.drop)
         removed, popped = remove_entries(space, batch)
         seqs = tuple(put_entry(thread, space, put, at) for put in batch.entries)
         for entry in batch.rewrite_entries:
@@ -371,3 +381,17 @@ def _retired(thread: Thread | None, ns: bytes) -> int:
     if thread is None or thread.row is not None or ns not in thread.spaces:
         return 0
     return thread.spaces[ns].last_version
+
+
+def _check_past(threads: Mapping[bytes, Thread], batch: Batch, space: Space | None) -> None:
+    there = space.checkpoints if space else {}
+    if any(version not in there for version, _ in batch.renames):
+        raise Refused(Reason.CONFLICT, space.head_version if space else 0)
+    if batch.copy is None:
+        return
+    source = threads.get(batch.copy.key)
+    row = source.row if source else None
+    if row is None or row.incarnation != batch.copy.incarnation:
+        raise Refused(Reason.MISSING)
+    if row.gc != batch.copy.gc:
+        raise Refused(Reason.STALE)

@@ -10,6 +10,8 @@ from threadline.backend import (
     Blob,
     CheckpointRow,
     Commit,
+    CopyFrom,
+    Drop,
     Entry,
     EntryPut,
     Row,
@@ -104,6 +106,42 @@ def put_checkpoint(space: Space, batch: Batch, at: int) -> int | None:
     space.checkpoint_terms[checkpoint.version] = frozenset(batch.checkpoint_terms)
     space.head_version = space.last_version = checkpoint.version
     return checkpoint.version
+
+
+def copy(source: Space, thread: Thread, space: Space, wanted: CopyFrom) -> None:
+    """Copy rows, blobs, entries and slots of another thread's namespace."""
+    for part in wanted.ranges:
+        for key, row in source.rows.items():
+            if row.log == part.log and row.start < part.end and part.start < row.end:
+                space.rows.setdefault(key, row)
+    for address in wanted.blobs:
+        if address in source.blobs:
+            space.blobs.setdefault(address, source.blobs[address])
+    for place, slot in source.slots.items():
+        space.slots.setdefault(place, slot)
+    for seq, entry in sorted(source.entries.items()):
+        if wanted.until is None or entry.created_at <= wanted.until:
+            terms = tuple(source.entry_terms[seq])
+            put_entry(thread, space, EntryPut(entry, terms), thread.activity_at)
+
+
+def drop(space: Space, wanted: Drop) -> None:
+    """Take checkpoints, rows and blobs away."""
+    for version in wanted.versions:
+        if version != space.head_version:
+            space.checkpoints.pop(version, None)
+            space.checkpoint_terms.pop(version, None)
+    for place in wanted.rows:
+        space.rows.pop(place, None)
+    later = {
+        address
+        for version, row in space.checkpoints.items()
+        if version > wanted.seen
+        for address in row.blob_refs
+    }
+    for address in wanted.blobs:
+        if address not in later:
+            space.blobs.pop(address, None)
 
 
 def remove_entries(space: Space, batch: Batch) -> tuple[int, tuple[Entry, ...]]:

@@ -9,6 +9,7 @@ import sqlite3
 from typing import Any
 
 from threadline.backend import Batch, Commit, HeadFacts, Reason, Refused, SlotPut, ThreadPut, judge
+from threadline.backends import sqlite_past
 from threadline.backends.sqlite_entries import EntryLog, Words
 from threadline.backends.sqlite_file import SQL
 from threadline.backends.sqlite_rows import (
@@ -42,8 +43,11 @@ def apply(db: sqlite3.Connection, batch: Batch, words: Words, now: int) -> Commi
         return _erase(db, batch, found, words, at)
     version = _put_state(db, batch, found, at)
     log = EntryLog(db, words, found.id, batch.ns, at)
+    taken = sqlite_past.copy(db, batch, found, log, found.last_seq)
+    sqlite_past.rename(db, batch, found)
+    dropped = sqlite_past.drop(db, batch, found)
     removed, popped = log.remove(batch)
-    seqs, new = log.put(batch.entries, found.last_seq)
+    seqs, new = log.put(batch.entries, found.last_seq + taken)
     log.rewrite(batch.rewrite_entries)
     slots = tuple([_put_slot(db, batch, found.id, put, at) for put in batch.slots])
     if batch.thread is not None:
@@ -53,10 +57,10 @@ def apply(db: sqlite3.Connection, batch: Batch, words: Words, now: int) -> Commi
         "thread": found.id,
         "rev": rev,
         "gc": int(batch.frees),
-        "last_seq": found.last_seq + new,
+        "last_seq": found.last_seq + taken + new,
         "at": at,
-        "messages": new - removed,
-        "checkpoints": int(version is not None),
+        "messages": taken + new - removed,
+        "checkpoints": int(version is not None) - dropped,
     }
     db.execute(SQL["move_thread"], moved)
     commit = Commit(rev, at, found.incarnation, version, seqs, removed, popped, slots)
@@ -154,8 +158,9 @@ def _describe(db: sqlite3.Connection, said: ThreadPut, thread: int) -> None:
         "lineage": said.lineage,
     }
     db.execute(SQL["describe_thread"], row)
-    db.execute(SQL["delete_thread_terms"], {"thread": thread})
-    _put_terms(db, 3, {"thread": thread, "ns": b"", "ref": 0}, said.terms)
+    if said.info is not None:
+        db.execute(SQL["delete_thread_terms"], {"thread": thread})
+        _put_terms(db, 3, {"thread": thread, "ns": b"", "ref": 0}, said.terms)
 
 
 def _erase(db: sqlite3.Connection, batch: Batch, found: Found, words: Words, at: int) -> Commit:

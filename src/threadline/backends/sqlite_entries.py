@@ -133,6 +133,10 @@ class EntryLog:
         self._put_terms(changed)
         return tuple(seqs), new
 
+    def worded(self, stored: StoredEntry) -> Entry:
+        """A stored entry with its words, also where they are not stored."""
+        return dataclasses.replace(stored.entry(), search=self._words.of(stored))
+
     def rewrite(self, entries: tuple[Entry, ...]) -> None:
         """Other content in the same positions. Raises Refused when one is no longer there."""
         pairs = []

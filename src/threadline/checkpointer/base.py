@@ -15,8 +15,10 @@ from threadline.backend import Backend
 from threadline.cache import Cache
 from threadline.checkpointer.checkpoints import Checkpoints
 from threadline.checkpointer.engine import Engine
+from threadline.checkpointer.history_calls import HistoryCalls
 from threadline.checkpointer.message_calls import MessageCalls
 from threadline.checkpointer.messages import Messages
+from threadline.checkpointer.past import Past
 from threadline.checkpointer.reads import Reads
 from threadline.checkpointer.redact import Redaction
 from threadline.checkpointer.state_calls import StateCalls
@@ -25,12 +27,13 @@ from threadline.checkpointer.store import Store
 from threadline.checkpointer.sync import face
 from threadline.checkpointer.thread_calls import ThreadCalls
 from threadline.checkpointer.threads import Threads
+from threadline.checkpointer.verify import Verifier
 
 #: How long `arelease` waits for tasks that were started and have not finished, in seconds.
 RELEASE_WAIT = 10.0
 
 
-class BaseCheckpointer(StateCalls, MessageCalls, ThreadCalls):
+class BaseCheckpointer(StateCalls, HistoryCalls, MessageCalls, ThreadCalls):
     """The session memory of agents, on any backend.
 
     `config` is a plain dict that is never written to: `thread_id`; optional `user_id` (str or int), `tenant`, `app`,
@@ -69,6 +72,8 @@ class BaseCheckpointer(StateCalls, MessageCalls, ThreadCalls):
         self._messages = Messages(self._engine)
         self._threads = Threads(self._engine)
         self._redaction = Redaction(self._engine)
+        self._past = Past(self._engine, self._reads)
+        self._verifier = Verifier(self._engine)
         #: The floor for adapters: batches, reads, scans.
         self.store = Store(self._engine)
 

@@ -8,10 +8,12 @@ from typing import Any, TypeVar
 from threadline.checkpointer.checkpoints import Checkpoints
 from threadline.checkpointer.engine import Engine
 from threadline.checkpointer.messages import Messages
+from threadline.checkpointer.past import Past
 from threadline.checkpointer.reads import Reads
 from threadline.checkpointer.redact import Redaction
 from threadline.checkpointer.states import States
 from threadline.checkpointer.threads import Threads
+from threadline.checkpointer.verify import Verifier
 from threadline.config import SHORT, text_id
 from threadline.inline import run_inline
 
@@ -28,6 +30,8 @@ class Calls:
     _messages: Messages
     _threads: Threads
     _redaction: Redaction
+    _past: Past
+    _verifier: Verifier
 
     def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         return run_inline(coroutine)

@@ -177,7 +177,7 @@ def _plan_list(
         _write_list(draft, name, log, pieces, encoded, chunks)
         return
     known_bytes = [data for chunk in chunks for data in chunk.cut()]
-    digests = [_stood_there(data) for data in known_bytes]
+    digests = [stood_there(data) for data in known_bytes]
     there = dict(zip(digests, known_bytes, strict=True))
     doubtful = {i for start, stop in suspects for i in range(start, min(stop, len(items)))}
     looked_at = [i for i in range(len(items)) if i in doubtful or i >= count]
@@ -217,7 +217,7 @@ def _write_list(
         draft.lists[name] = (*chunks, items_of(encoded))
 
 
-def _stood_there(data: bytes) -> bytes:
+def stood_there(data: bytes) -> bytes:
     """The digest of the item whose bytes these are, or of the content that a redaction took away: a state that was
     loaded before must not bring it back."""
     if b'"redacted":"' in data:

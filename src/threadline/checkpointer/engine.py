@@ -185,6 +185,12 @@ class Kinds:
         with self._lock:
             return self._kinds.get((key, shape))
 
+    def copy(self, source: bytes, into: bytes) -> None:
+        """What is known of one address holds for another, which was forked from it."""
+        with self._lock:
+            for key, shape in [each for each in self._kinds if each[0] == source]:
+                self._kinds[into, shape] = self._kinds[key, shape]
+
     def put(self, key: bytes, shape: str, kind: type) -> None:
         """Remember the class."""
         with self._lock:

@@ -63,8 +63,6 @@ class MessageCalls(Calls):
             raise ValueError("last cannot be combined with limit or offset")
         wanted = skip + most if most is not None else newest
         found: list[Message] = []
-        if search is not None and not search.strip():
-            search = None
         messages = self._messages.iterate(
             address,
             search=search,

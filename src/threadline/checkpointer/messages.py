@@ -281,11 +281,16 @@ class Messages:
             return False
         for entry, wanted in zip(tail, expected, strict=True):
             if isinstance(wanted, Message):
-                if entry.digest != item_digest(JSON, encode_message(wanted)):
+                data = encode_message(wanted)
+                if entry.digest != item_digest(JSON, data) and not self._reads_as(entry, data):
                     return False
             elif entry.ext_id != wanted:
                 return False
         return True
+
+    def _reads_as(self, entry: Entry, data: bytes) -> bool:
+        # As it is read, a message shows the metadata beside it; a tombstone is not what its digest says.
+        return entry.kind == MESSAGE and encode_message(decode_entry(self._engine, entry)) == data
 
 
 def projection(codec: Codec) -> Callable[[str, bytes, int], str | None]:

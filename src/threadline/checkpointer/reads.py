@@ -40,7 +40,7 @@ class Reads:
         self, address: Address, key: bytes, *, stale: bool = False
     ) -> tuple[Snapshot | None, Head]:
         """The snapshot that an address points at, validated by the store."""
-        at = await self._at(address, key)
+        at = await self.at(address, key)
         return await self._read(
             address, key, at, None if at else await self._cached(key, address.ns_key)
         )
@@ -63,7 +63,8 @@ class Reads:
                 await engine.cache.publish(key, ns, entry)
         return snapshot, head
 
-    async def _at(self, address: Address, key: bytes) -> At | None:
+    async def at(self, address: Address, key: bytes) -> At | None:
+        """The moment of the past that an address names; None: the head."""
         if not address.past:
             return None
         ext_id = address.checkpoint_id

@@ -44,6 +44,7 @@ async def seal_plan(
     codec, marks = engine.codec, list(plan.marks)
     rows: list[Row] = []
     merged: list[Row] = []
+    size = 0
     tails: dict[int, Items] = dict(ground.snapshot.tails) if ground.snapshot else {}
     for log, items in sorted(plan.appends.items()):
         tail = tails.pop(log, None)
@@ -53,6 +54,7 @@ async def seal_plan(
         marks[log] = growth.mark
         rows += growth.rows
         merged += growth.replaced
+        size += growth.size
         if growth.tail is not None:
             tails[log] = growth.tail
     doc = plan.doc()
@@ -64,7 +66,7 @@ async def seal_plan(
         blobs.append(Blob(address_, payload.data, payload.key_id))
     parent = ground.snapshot.row.digest if ground.snapshot else b""
     logs = [(log, end, marks[log].prefix) for log, end in doc.ends]
-    written = [head.data, *(row.payload for row in rows), *(blob.payload for blob in blobs)]
+    size += len(head.data) + sum(len(blob.payload) for blob in blobs)
     metadata = decode(plan.metadata)
     return Sealed(
         doc,
@@ -78,7 +80,7 @@ async def seal_plan(
         tuple(merged),
         tuple(blobs),
         tails,
-        sum(map(len, written)),
+        size,
     )
 
 

@@ -37,12 +37,13 @@ class Mark:
 @dataclass(frozen=True, slots=True)
 class Growth:
     """What writing some items to a log makes of it: new rows, the open row with its new content (which replaces it),
-    and the items of the row that is open then."""
+    the items of the row that is open then, and the stored bytes of what is new (in a replaced row its share)."""
 
     mark: Mark
     rows: tuple[Row, ...] = ()
     replaced: tuple[Row, ...] = ()
     tail: Items | None = None
+    size: int = 0
 
 
 def write_marks(marks: Sequence[Mark]) -> bytes:
@@ -88,6 +89,7 @@ def grow(
     else:
         start, begin = mark.open, mark.open_prefix
     rows: list[Row] = []
+    size = 0
     position, prefix = mark.end, mark.prefix
     last = Items((), b"")
     for group in _by_bytes(items, mark.open_bytes if tail else 0):
@@ -96,6 +98,7 @@ def grow(
         position += len(group)
         where = Where("row", log, start, position - start)
         payload = codec.seal(last.pack(), where)
+        size += len(payload.data) * len(group) // len(last.lengths)
         rows.append(
             Row(log, start, position - start, payload.data, begin, prefix, JSON, payload.key_id)
         )
@@ -103,7 +106,7 @@ def grow(
         start, begin, tail = position, prefix, None
     grown = Mark(position, opened, len(last.body), prefix, opened_prefix)
     replaces = rows[0].start < mark.end
-    return Growth(grown, tuple(rows[replaces:]), tuple(rows[:replaces]), last)
+    return Growth(grown, tuple(rows[replaces:]), tuple(rows[:replaces]), last, size)
 
 
 def open_row(row: Row, codec: Codec) -> Items:

@@ -25,6 +25,7 @@ pytest.register_assert_rewrite(
     f"{__name__}.contract_messages",
     f"{__name__}.contract_search",
     f"{__name__}.contract_threads",
+    f"{__name__}.contract_tenancy",
     f"{__name__}.contract_store",
     f"{__name__}.contract_values",
     f"{__name__}.faces",

@@ -10,6 +10,8 @@ from threadline.testing.contract_messages import (
 )
 from threadline.testing.contract_search import SearchContract
 from threadline.testing.contract_states import StateClassContract, StatesContract
+from threadline.testing.contract_tenancy import NamesContract, TenancyContract
+from threadline.testing.contract_threads import DeletionContract, ThreadsContract
 
 
 class CheckpointerContract(
@@ -21,5 +23,9 @@ class CheckpointerContract(
     RemovalContract,
     DeletedLogContract,
     SearchContract,
+    ThreadsContract,
+    DeletionContract,
+    TenancyContract,
+    NamesContract,
 ):
     """What every checkpointer must do. Override the fixture `checkpointer` with a new one on an empty store."""

@@ -122,7 +122,7 @@ class HistoryContract(FaceTests):
         assert await versions(limit=99) == [3, 2, 1]
         assert await face.alist_checkpoints(at(namespace="other")) == []
 
-    async def test_p5_limits_are_checked(self, face: Face) -> None:
+    async def test_p5_limits_of_the_past_are_checked(self, face: Face) -> None:
         """1 or more, an int, and no bool."""
         await _three(face)
         for wrong in (0, -1):

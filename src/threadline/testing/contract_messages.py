@@ -165,7 +165,7 @@ class MessagesContract(FaceTests):
         assert await listed(role="user", last=1) == messages[-1:]
         assert await face.collect("aiter_messages", at(), after="m2") == messages[2:]
 
-    async def test_p5_limits_are_checked(self, face: Face) -> None:
+    async def test_p5_limits_of_a_log_are_checked(self, face: Face) -> None:
         """1 or more (an offset 0 or more), ints and no bools; after names a message that is there."""
         await face.aput_messages(at(), said("one", "two"))
         wrong: list[tuple[dict[str, Any], type[Exception]]] = [

@@ -70,7 +70,7 @@ class Table(RuleBasedStateMachine):
         self.writes, self._now = 0, 1_700_000_000_000_000
         self._stack = ExitStack()
         # No secret is made of it: the same run must come out the same.
-        source = random.Random(7)  # noqa: S311
+        source = random.Random(7)
         self._stack.enter_context(clock.use(self._tick, source.randbytes))
         self.checkpointer = self.open()
         self.cold = BaseCheckpointer(self.checkpointer._engine.backend, None)
@@ -90,13 +90,13 @@ class Table(RuleBasedStateMachine):
             self.loop.run_until_complete(self.loop.shutdown_default_executor())
             self.loop.close()
 
-    def call(self, target: Any, name: str, *args: Any, **kwargs: Any) -> Any:
+    def call(self, target: Any, name: str, /, *args: Any, **kwargs: Any) -> Any:
         """Call an async method through the face that this run plays with."""
         if self.loop is None:
             return getattr(target, name.removeprefix("a"))(*args, **kwargs)
         return self.loop.run_until_complete(getattr(target, name)(*args, **kwargs))
 
-    def read(self, name: str, config: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+    def read(self, name: str, config: dict[str, Any], /, *args: Any, **kwargs: Any) -> Any:
         """Call a method that changes nothing."""
         return self.call(self.checkpointer, name, config, *args, **kwargs)
 
@@ -105,6 +105,7 @@ class Table(RuleBasedStateMachine):
         name: str,
         config: dict[str, Any],
         model: Callable[[], Any],
+        /,
         *args: Any,
         handle: Handle | None = None,
         **kwargs: Any,
@@ -117,16 +118,14 @@ class Table(RuleBasedStateMachine):
         if self.writes % 2:
             kwargs["op_id"] = f"{self.writes:032x}"
         commits, thread = self.world.commits, self.world.threads.get(config["thread_id"])
-        real, model_refused = _caught(
-            lambda: self.call(self.checkpointer, name, config, *args, **kwargs)
-        )
+        real, raised = _caught(lambda: self.call(self.checkpointer, name, config, *args, **kwargs))
         model_answer, refused = _caught(model)
-        assert type(model_refused) is type(refused), (
-            f"{name} of {config}: {model_refused!r} where the model says {refused!r}"
+        assert type(raised) is type(refused), (
+            f"{name} of {config}: {raised!r} where the model says {refused!r}"
         )
         if isinstance(refused, ConflictError) and refused.current is not None:
-            assert isinstance(model_refused, ConflictError)
-            assert model_refused.current == refused.current
+            assert isinstance(raised, ConflictError)
+            assert raised.current == refused.current
         if refused is not None:
             return None
         thread = self.world.threads.get(config["thread_id"]) or thread
@@ -160,8 +159,20 @@ def config_of(place: Place, user: User, **more: Any) -> dict[str, Any]:
 
 def agree(what: str, real: Any, model: Any) -> None:
     """Fail unless both are equal, types included."""
-    left, right = faithful(real), faithful(model)
-    assert left == right, f"{what}:\n  is    {left}\n  model {right}"
+    where, left, right = difference(faithful(real), faithful(model)) or ("", None, None)
+    assert not where, f"{what} {where}: is {left}, where the model says {right}"
+
+
+def difference(left: Any, right: Any, where: str = "at") -> tuple[str, Any, Any] | None:
+    """Where two values first differ, and what stands there; None when they are equal."""
+    if left == right:
+        return None
+    pair = isinstance(left, tuple | list) and isinstance(right, tuple | list)
+    if not pair or len(left) != len(right):
+        return where, left, right
+    steps = enumerate(zip(left, right, strict=True))
+    inner = (difference(*two, f"{where} {number}") for number, two in steps)
+    return next((found for found in inner if found), None)
 
 
 def agree_on_checkpoint(real: Checkpoint | None, model: Version | None) -> None:

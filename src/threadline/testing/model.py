@@ -12,6 +12,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from threadline.codec.digest import item_digest
+from threadline.codec.records import encode_message
+from threadline.codec.rows import JSON
 from threadline.errors import ConflictError, ThreadNotFoundError
 from threadline.model import Lineage, Message, StateDict, ThreadInfo
 
@@ -336,6 +339,70 @@ class World:
         space = self.open(place[0], user).spaces.setdefault(place[1], Space())
         del space.log[start:]
         self._put_messages(space, messages, {}, "replace")
+
+    def redact(
+        self, thread_id: str, user: User, message_id: str, order: Sequence[str]
+    ) -> tuple[set[str], set[str]]:
+        """Take a message's content away, in forks too; the threads (touched in `order`), and the forks of others."""
+        done, others, waiting = set[str](), set[str](), [thread_id]
+        reported = {thread_id}
+        while waiting:
+            here = waiting.pop()
+            if here in done:
+                continue
+            done.add(here)
+            thread = self.seen(here, user)
+            if thread is not None and _redact(thread, message_id):
+                reported.add(here)
+            for fork_id, fork in self.threads.items():
+                if fork.lineage is None or fork.lineage.thread_id != here:
+                    continue
+                if self.seen(fork_id, user):
+                    waiting.append(fork_id)
+                elif thread is not None:
+                    others.add(fork_id)
+        for each in order:
+            touched = self.seen(each, user)
+            if touched is not None and _holds_message(touched, message_id):
+                self._touched(each)
+        return reported, others
+
+
+def _holds_message(thread: Thread, message_id: str) -> bool:
+    return any(
+        item.message_id == message_id for space in thread.spaces.values() for item in _items(space)
+    )
+
+
+def _items(space: Space) -> list[Message]:
+    states = [version.state for version in space.versions.values()]
+    items = [item for state in states if hasattr(state, "context") for item in state.context]
+    return [*items, *(kept.message for kept in space.log)]
+
+
+def _redact(thread: Thread, message_id: str) -> bool:
+    for space in thread.spaces.values():
+        for version in space.versions.values():
+            for number, item in enumerate(getattr(version.state, "context", [])):
+                if item.message_id == message_id:
+                    version.state.context[number] = tombstone(item)
+        for kept in space.log:
+            if kept.message.message_id == message_id:
+                kept.message, kept.beside = tombstone(kept.message), {}
+    return _holds_message(thread, message_id)
+
+
+def tombstone(message: Message) -> Message:
+    """What stands in the place of a redacted message; the digest of the first content stays."""
+    digest = item_digest(JSON, encode_message(message)).hex()
+    if not message.content and isinstance(message.metadata.get("redacted"), str):
+        digest = message.metadata["redacted"]
+    return Message(
+        message_id=message.message_id,
+        role=message.role,
+        timestamp=None,
+        metadata={"redacted": digest},
+    )
 
 
 def _is_user(owner: User, user: User) -> bool:

@@ -172,9 +172,10 @@ UPDATE threads
  WHERE id = :thread
 
 -- describe_thread --
--- What is said of a thread; an owner is only given to one without.
+-- What is said of a thread; without info what was said stays, and an owner is only given to one without.
 UPDATE threads
-   SET info = :info, title = :title, key_id = :key_id, user = coalesce(user, :owner),
+   SET title = iif(:info IS NULL, title, :title), key_id = iif(:info IS NULL, key_id, :key_id),
+       info = coalesce(:info, info), user = coalesce(user, :owner),
        lineage = coalesce(:lineage, lineage)
  WHERE id = :thread
 
@@ -204,6 +205,68 @@ VALUES (:thread, :ns, :log, :start, :count, :kind, :key_id, :p_start, :p_end, :p
 -- delete_merged --
 -- The other rows within the span of a merged one.
 DELETE FROM log_rows WHERE thread = :thread AND ns = :ns AND log = :log AND start > :start AND start < :end
+
+-- copy_rows --
+-- The rows that cover a range, from another thread, as they are.
+INSERT INTO log_rows (thread, ns, log, start, count, kind, key_id, p_start, p_end, payload)
+SELECT :thread, :ns, l.log, l.start, l.count, l.kind, l.key_id, l.p_start, l.p_end, l.payload
+  FROM log_rows AS l
+ WHERE l.thread = :source AND l.ns = :source_ns AND l.log = :log AND l.start < :end AND l.start + l.count > :start
+   AND l.start >= coalesce((SELECT max(f.start) FROM log_rows AS f WHERE f.thread = :source AND f.ns = :source_ns
+                               AND f.log = :log AND f.start <= :start), 0)
+    ON CONFLICT (thread, ns, log, start) DO NOTHING
+
+-- copy_blob --
+-- A large field from another thread.
+INSERT INTO blobs (thread, ns, id, key_id, payload)
+SELECT :thread, :ns, id, key_id, payload FROM blobs WHERE thread = :source AND ns = :source_ns AND id = :id
+    ON CONFLICT (thread, ns, id) DO NOTHING
+
+-- copied_entries --
+-- The entries of another thread that are copied, oldest first.
+SELECT id, seq, ext_id, kind, role, payload, digest, search, derived, meta, key_id, created_at
+  FROM entries WHERE thread = :source AND ns = :source_ns AND (:until IS NULL OR created_at <= :until)
+ ORDER BY seq
+
+-- copy_entry_terms --
+-- The metadata of a copied entry.
+INSERT INTO terms (thread, kind, ns, term, ref)
+SELECT :thread, 2, :ns, term, :ref FROM terms WHERE thread = :source AND kind = 2 AND ns = :source_ns
+                                                AND term IN (SELECT t.term FROM terms AS t WHERE t.thread = :source
+                                                AND t.kind = 2 AND t.ns = :source_ns AND t.ref = :seq) AND ref = :seq
+    ON CONFLICT DO NOTHING
+
+-- copy_slots --
+-- The slots of another thread.
+INSERT INTO slots (thread, ns, kind, key, key_id, expires_at, meta, payload)
+SELECT :thread, :ns, kind, key, key_id, expires_at, meta, payload
+  FROM slots WHERE thread = :source AND ns = :source_ns
+    ON CONFLICT (thread, ns, kind, key) DO NOTHING
+
+-- rename_checkpoint --
+-- Another name for a version.
+UPDATE checkpoints SET name = :name WHERE thread = :thread AND ns = :ns AND version = :version
+
+-- drop_checkpoint --
+-- A version goes.
+DELETE FROM checkpoints WHERE thread = :thread AND ns = :ns AND version = :version AND version <> :head
+
+-- drop_checkpoint_terms --
+-- Its metadata goes with it.
+DELETE FROM terms WHERE thread = :thread AND kind = 1 AND ns = :ns AND ref = :version
+                    AND term IN (SELECT t.term FROM terms AS t WHERE t.thread = :thread AND t.kind = 1 AND t.ns = :ns)
+
+-- drop_row --
+-- A row that no checkpoint needs.
+DELETE FROM log_rows WHERE thread = :thread AND ns = :ns AND log = :log AND start = :start
+
+-- later_blobs --
+-- What the checkpoints behind a version refer to.
+SELECT blob_refs FROM checkpoints WHERE thread = :thread AND ns = :ns AND version > :seen AND blob_refs IS NOT NULL
+
+-- drop_blob --
+-- A large field that no checkpoint needs.
+DELETE FROM blobs WHERE thread = :thread AND ns = :ns AND id = :id
 
 -- add_blob --
 -- A large field, unless it is there.

@@ -1,0 +1,95 @@
+"""What one commit does to the past: copying it from another thread, naming versions, taking some away."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Any
+
+from threadline.backend import Batch, CopyFrom, Drop, EntryPut, Reason, Refused
+from threadline.backends.sqlite_entries import EntryLog
+from threadline.backends.sqlite_file import SQL
+from threadline.backends.sqlite_rows import Found, StoredEntry, short
+
+_ID_BYTES = 16
+
+
+def copy(db: sqlite3.Connection, batch: Batch, found: Found, log: EntryLog, last_seq: int) -> int:
+    """Copy rows, blobs, entries and slots from another thread; returns how many entries.
+
+    Raises Refused when that thread is gone, or content of it was taken away since the batch was computed.
+    """
+    source = batch.copy
+    if source is None:
+        return 0
+    row = db.execute(SQL["commit_facts"], {"key": source.key, "ns": short(source.ns)}).fetchone()
+    facts = Found(*row) if row else None
+    if facts is None or not facts.live or facts.incarnation != source.incarnation:
+        raise Refused(Reason.MISSING)
+    if facts.gc != source.gc:
+        raise Refused(Reason.STALE)
+    where = {
+        "thread": found.id,
+        "ns": short(batch.ns),
+        "source": facts.id,
+        "source_ns": short(source.ns),
+    }
+    for part in source.ranges:
+        db.execute(
+            SQL["copy_rows"], {**where, "log": part.log, "start": part.start, "end": part.end}
+        )
+    for address in source.blobs:
+        db.execute(SQL["copy_blob"], {**where, "id": address})
+    db.execute(SQL["copy_slots"], where)
+    return _copy_entries(db, source, where, log, last_seq)
+
+
+def _copy_entries(
+    db: sqlite3.Connection, source: CopyFrom, where: dict[str, Any], log: EntryLog, last_seq: int
+) -> int:
+    found = db.execute(SQL["copied_entries"], {**where, "until": source.until})
+    stored = [StoredEntry(*row) for row in found]
+    seqs, new = log.put(tuple(EntryPut(log.worded(each)) for each in stored), last_seq)
+    for each, seq in zip(stored, seqs, strict=True):
+        if each.meta is not None:
+            db.execute(SQL["copy_entry_terms"], {**where, "seq": each.seq, "ref": seq})
+    return new
+
+
+def rename(db: sqlite3.Connection, batch: Batch, found: Found) -> None:
+    """Name versions. Raises Refused when one is not there."""
+    where = {"thread": found.id, "ns": short(batch.ns)}
+    for version, name in batch.renames:
+        changed = db.execute(SQL["rename_checkpoint"], {**where, "version": version, "name": name})
+        if changed.rowcount != 1:
+            raise Refused(Reason.CONFLICT, found.head_version)
+
+
+def drop(db: sqlite3.Connection, batch: Batch, found: Found) -> int:
+    """Take checkpoints, rows and blobs away; how many checkpoints."""
+    if batch.drop is None:
+        return 0
+    where = {"thread": found.id, "ns": short(batch.ns)}
+    dropped = 0
+    for version in batch.drop.versions:
+        at = {**where, "version": version, "head": found.head_version}
+        gone = db.execute(SQL["drop_checkpoint"], at).rowcount
+        dropped += gone
+        if gone:
+            db.execute(SQL["drop_checkpoint_terms"], {**where, "version": version})
+    db.executemany(
+        SQL["drop_row"], [{**where, "log": log, "start": start} for log, start in batch.drop.rows]
+    )
+    needed = _later_blobs(db, batch.drop, where) if batch.drop.blobs else set()
+    db.executemany(
+        SQL["drop_blob"], [{**where, "id": id} for id in batch.drop.blobs if id not in needed]
+    )
+    return dropped
+
+
+def _later_blobs(db: sqlite3.Connection, drop: Drop, where: dict[str, Any]) -> set[bytes]:
+    rows = db.execute(SQL["later_blobs"], {**where, "seen": drop.seen})
+    return {
+        refs[start : start + _ID_BYTES]
+        for (refs,) in rows
+        for start in range(0, len(refs), _ID_BYTES)
+    }
