@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from threadline.checkpointer import BaseCheckpointer as BaseCheckpointer
+    from threadline.checkpointer import CheckpointManager as CheckpointManager
     from threadline.checkpointer import InMemoryCheckpointer as InMemoryCheckpointer
     from threadline.checkpointer import SqliteCheckpointer as SqliteCheckpointer
     from threadline.errors import ConflictError as ConflictError
@@ -52,7 +53,12 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "threadline.checkpointer": ("BaseCheckpointer", "InMemoryCheckpointer", "SqliteCheckpointer"),
+    "threadline.checkpointer": (
+        "BaseCheckpointer",
+        "CheckpointManager",
+        "InMemoryCheckpointer",
+        "SqliteCheckpointer",
+    ),
     "threadline.errors": (
         "ConflictError",
         "CorruptionError",

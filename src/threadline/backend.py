@@ -87,9 +87,9 @@ class ThreadQuery:
 
 @dataclass(frozen=True, slots=True)
 class SlotQuery:
-    """Slots of a kind whose key begins with `prefix`, in byte order of their UTF-8 keys, behind `after`."""
+    """Slots of a kind (None: of every kind, kind by kind) whose key begins with `prefix`, in byte order of their UTF-8 keys, behind `after`."""
 
-    kind: str
+    kind: str | None
     prefix: str = ""
     after: str | None = None
     limit: int | None = None

@@ -23,7 +23,7 @@ class CheckpointRow:
 
     `kind`: put, clear, rollback, fork. `base`: the version it was computed from, None when put without one.
     `ext_id`: a framework's own checkpoint id, unique in the namespace; None: the version. `bytes`: stored bytes.
-    `digest`: over its content (see `codec.digest`). `created_at`: microseconds; given by the store on commit.
+    `digest`: over its content (see `codec.digest`). `created_at`: microseconds; 0: the store's clock at the commit.
     """
 
     version: int

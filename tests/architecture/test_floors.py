@@ -22,7 +22,12 @@ F1 = {"clock", "config", "codec", "history", "inline"}
 F2 = {"batch", "backend", "cache"}
 F3 = {"checkpointer"}
 F4 = {"backends", "caches"}
-F5 = {"checkpointer.in_memory", "checkpointer.sqlite", "checkpointer.pg"}
+F5 = {
+    "checkpointer.in_memory",
+    "checkpointer.sqlite",
+    "checkpointer.pg",
+    "checkpointer.manager",
+}
 F6 = {"adapters", "cli", "inspector", "testing", "demo"}
 # The public API: modules that only re-export; "" is threadline itself.
 PUBLIC = {"", "checkpointer.__init__", "store"}
@@ -50,6 +55,8 @@ MAY_IMPORT: Mapping[str, set[str]] = {
     "checkpointer.in_memory": F0 | F1 | F2 | F3 | F4,
     "checkpointer.sqlite": F0 | F1 | F2 | F3 | F4,
     "checkpointer.pg": F0 | F1 | F2 | F3 | F4,
+    # The manager makes an in-memory checkpointer when it is given none.
+    "checkpointer.manager": F0 | F1 | F2 | F3 | {"checkpointer.in_memory"},
     # Re-exports.
     "": F0 | F1 | F2 | F3 | F5 | {"store", "checkpointer.__init__"},
     "checkpointer.__init__": F0 | F1 | F2 | F3 | F5,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import ClassVar
 
 from threadline import clock
@@ -40,6 +40,7 @@ from threadline.backends.memory_thread import (
     Space,
     Thread,
     born,
+    check_past,
     copy,
     drop,
     erase,
@@ -47,9 +48,11 @@ from threadline.backends.memory_thread import (
     put_entry,
     put_slot,
     remove_entries,
+    stock,
     trim_journal,
 )
 from threadline.errors import ReleasedError
+from threadline.history.freeing import Stock
 
 
 class MemoryBackend(Backend):
@@ -107,7 +110,7 @@ class MemoryBackend(Backend):
             tail = [(seq, e.digest) for seq, e in sorted(entries.items()) if seq > batch.tail.after]
             if tail != list(batch.tail.expected):
                 raise Refused(Reason.CONFLICT)
-        _check_past(self._threads, batch, space)
+        check_past(self._threads, batch, space)
         if any(
             entry.seq not in (space.entries if space else {}) for entry in batch.rewrite_entries
         ):
@@ -124,7 +127,9 @@ class MemoryBackend(Backend):
         at = self._now_us()
         thread = self._threads.setdefault(batch.key, Thread())
         thread.rev += 1
-        at = thread.activity_at = max(at, thread.activity_at)
+        at = max(at, thread.activity_at)
+        if batch.drop is None:  # Upkeep is no activity.
+            thread.activity_at = at
         row = thread.row or born(batch, at)
         if batch.erase:
             commit = Commit(thread.rev, at, row.incarnation)
@@ -158,7 +163,7 @@ class MemoryBackend(Backend):
             row,
             rev=thread.rev,
             gc=row.gc + batch.frees,
-            activity_at=at,
+            activity_at=thread.activity_at,
             message_count=sum(len(each.entries) for each in thread.spaces.values()),
             checkpoint_count=sum(len(each.checkpoints) for each in thread.spaces.values()),
         )
@@ -270,9 +275,10 @@ class MemoryBackend(Backend):
             found = [
                 slot
                 for (kind, name), slot in sorted(
-                    space.slots.items() if space else (), key=lambda item: item[0][1].encode()
+                    space.slots.items() if space else (),
+                    key=lambda item: (item[0][0], item[0][1].encode()),
                 )
-                if kind == query.kind
+                if query.kind in (None, kind)
                 and name.startswith(query.prefix)
                 and (query.after is None or name.encode() > query.after.encode())
                 and (slot.expires_at is None or slot.expires_at > now)
@@ -298,6 +304,10 @@ class MemoryBackend(Backend):
             thread = self._live(key, user)
             spaces = thread.spaces.values() if thread else ()
             return sorted(space.namespace for space in spaces if space.live)
+
+    async def read_stock(self, key: bytes, ns: bytes, user: str | None) -> Stock:
+        with self._lock:
+            return stock(self._space(key, ns, user) or Space(""))
 
     async def measure(self, key: bytes | None) -> dict[str, int]:
         self._check_open()
@@ -381,17 +391,3 @@ def _retired(thread: Thread | None, ns: bytes) -> int:
     if thread is None or thread.row is not None or ns not in thread.spaces:
         return 0
     return thread.spaces[ns].last_version
-
-
-def _check_past(threads: Mapping[bytes, Thread], batch: Batch, space: Space | None) -> None:
-    there = space.checkpoints if space else {}
-    if any(version not in there for version, _ in batch.renames):
-        raise Refused(Reason.CONFLICT, space.head_version if space else 0)
-    if batch.copy is None:
-        return
-    source = threads.get(batch.copy.key)
-    row = source.row if source else None
-    if row is None or row.incarnation != batch.copy.incarnation:
-        raise Refused(Reason.MISSING)
-    if row.gc != batch.copy.gc:
-        raise Refused(Reason.STALE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from threadline.backend import (
@@ -14,10 +15,13 @@ from threadline.backend import (
     Drop,
     Entry,
     EntryPut,
+    Reason,
+    Refused,
     Row,
     Slot,
     ThreadRow,
 )
+from threadline.history.freeing import Span, Stock
 
 #: How long a commit can be repeated with its `op_id`, in microseconds.
 JOURNAL_US = 24 * 3600 * 1_000_000
@@ -102,7 +106,9 @@ def put_checkpoint(space: Space, batch: Batch, at: int) -> int | None:
     checkpoint = batch.checkpoint
     if checkpoint is None:
         return None
-    space.checkpoints[checkpoint.version] = dataclasses.replace(checkpoint, created_at=at)
+    space.checkpoints[checkpoint.version] = dataclasses.replace(
+        checkpoint, created_at=checkpoint.created_at or at
+    )
     space.checkpoint_terms[checkpoint.version] = frozenset(batch.checkpoint_terms)
     space.head_version = space.last_version = checkpoint.version
     return checkpoint.version
@@ -180,7 +186,7 @@ def put_entry(thread: Thread, space: Space, put: EntryPut, at: int) -> int:
         return seq
     thread.last_seq += 1
     seq = thread.last_seq
-    space.entries[seq] = dataclasses.replace(entry, seq=seq, created_at=at)
+    space.entries[seq] = dataclasses.replace(entry, seq=seq, created_at=entry.created_at or at)
     space.entry_terms[seq] = frozenset(put.terms)
     if entry.ext_id is not None:
         space.by_id[entry.ext_id] = seq
@@ -207,3 +213,26 @@ def trim_journal(thread: Thread, at: int) -> None:
         thread.journal = {
             op_id: commit for op_id, commit in thread.journal.items() if commit.at > at - JOURNAL_US
         }
+
+
+def check_past(threads: Mapping[bytes, Thread], batch: Batch, space: Space | None) -> None:
+    """Raise Refused unless the versions to be named are there, and what is to be copied is as it was read."""
+    there = space.checkpoints if space else {}
+    if any(version not in there for version, _ in batch.renames):
+        raise Refused(Reason.CONFLICT, space.head_version if space else 0)
+    if batch.copy is None:
+        return
+    source = threads.get(batch.copy.key)
+    row = source.row if source else None
+    if row is None or row.incarnation != batch.copy.incarnation:
+        raise Refused(Reason.MISSING)
+    if row.gc != batch.copy.gc:
+        raise Refused(Reason.STALE)
+
+
+def stock(space: Space) -> Stock:
+    """Where the rows lie, the blobs, and the bytes of each payload."""
+    rows = [
+        Span(row.log, row.start, row.end, len(row.payload)) for _, row in sorted(space.rows.items())
+    ]
+    return Stock(rows, {blob.id: len(blob.payload) for blob in space.blobs.values()})

@@ -40,6 +40,7 @@ from threadline.backends.sqlite_core import Core, Options
 from threadline.backends.sqlite_entries import Projection, Words
 from threadline.backends.sqlite_writer import Writer
 from threadline.errors import DeadlineError, OutcomeUnknownError, ReleasedError, ThreadlineError
+from threadline.history.freeing import Stock
 
 T = TypeVar("T")
 
@@ -166,6 +167,10 @@ class SqliteBackend(Backend):
 
     async def read_namespaces(self, key: bytes, user: str | None) -> list[str]:
         return await self._read(lambda db: sqlite_read.namespaces(db, key, user))
+
+    async def read_stock(self, key: bytes, ns: bytes, user: str | None) -> Stock:
+        place = sqlite_read.where(key, ns, user)
+        return await self._read(lambda db: sqlite_read.stock(db, place))
 
     async def measure(self, key: bytes | None) -> dict[str, int]:
         sizes = await self._read(lambda db: sqlite_read.measure(db, key))

@@ -58,7 +58,7 @@ def apply(db: sqlite3.Connection, batch: Batch, words: Words, now: int) -> Commi
         "rev": rev,
         "gc": int(batch.frees),
         "last_seq": found.last_seq + taken + new,
-        "at": at,
+        "at": found.activity_at if batch.drop else at,  # Upkeep is no activity.
         "messages": taken + new - removed,
         "checkpoints": int(version is not None) - dropped,
     }

@@ -162,7 +162,12 @@ class EntryLog:
         rows = []
         for id, each in enumerate(added, last + 1):
             content = entry_columns(each.entry, self._words.derived(each.entry))
-            place = {"id": id, "seq": each.seq, "ext_id": each.entry.ext_id, "created_at": self._at}
+            place = {
+                "id": id,
+                "seq": each.seq,
+                "ext_id": each.entry.ext_id,
+                "created_at": each.entry.created_at or self._at,
+            }
             rows.append({**self._where, **place, **content})
         self._db.executemany(SQL["add_entry"], rows)
         self._words.add(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from typing import Any
 
@@ -70,12 +71,11 @@ def drop(db: sqlite3.Connection, batch: Batch, found: Found) -> int:
         return 0
     where = {"thread": found.id, "ns": short(batch.ns)}
     dropped = 0
-    for version in batch.drop.versions:
-        at = {**where, "version": version, "head": found.head_version}
-        gone = db.execute(SQL["drop_checkpoint"], at).rowcount
-        dropped += gone
-        if gone:
-            db.execute(SQL["drop_checkpoint_terms"], {**where, "version": version})
+    if batch.drop.versions:
+        versions = json.dumps(batch.drop.versions)
+        these = {**where, "versions": versions, "head": found.head_version}
+        dropped = db.execute(SQL["drop_checkpoints"], these).rowcount
+        db.execute(SQL["drop_checkpoint_terms"], these)
     db.executemany(
         SQL["drop_row"], [{**where, "log": log, "start": start} for log, start in batch.drop.rows]
     )

@@ -38,6 +38,7 @@ from threadline.backends.sqlite_rows import (
     thread_row,
 )
 from threadline.errors import CorruptionError
+from threadline.history.freeing import Span, Stock
 
 #: A word as the index cuts them: what is none is in no entry, and would be a phrase to FTS5.
 _WORD = re.compile(r"[A-Za-z0-9\u0080-\U0010ffff]+")
@@ -233,7 +234,12 @@ def slots(db: sqlite3.Connection, place: Where, query: SlotQuery, now: int) -> l
         "now": now,
         "limit": _limit(query.limit),
     }
-    return [slot_row(row) for row in db.execute(SQL["read_slots"], parameters)]
+    return [
+        slot_row(row)
+        for row in db.execute(
+            SQL["read_slots" if query.kind is not None else "read_all_slots"], parameters
+        )
+    ]
 
 
 def threads(db: sqlite3.Connection, query: ThreadQuery) -> list[ThreadRow]:
@@ -260,6 +266,13 @@ def namespaces(db: sqlite3.Connection, key: bytes, user: str | None) -> list[str
     """See `Backend.read_namespaces`."""
     found = db.execute(SQL["read_namespaces"], {"key": key, "user": user})
     return [name for (name,) in found]
+
+
+def stock(db: sqlite3.Connection, place: Where) -> Stock:
+    """Where the rows of a namespace lie, its blobs, and the bytes of each payload."""
+    with snapshot(db):
+        rows = [Span(*row) for row in db.execute(SQL["row_stock"], place)]
+        return Stock(rows, dict(db.execute(SQL["blob_stock"], place).fetchall()))
 
 
 _MEASURED = (

@@ -171,7 +171,7 @@ def checkpoint_columns(checkpoint: CheckpointRow, at: int) -> dict[str, Any]:
         "digest": checkpoint.digest,
         "key_id": checkpoint.key_id,
         "bytes": checkpoint.bytes,
-        "created_at": at,
+        "created_at": checkpoint.created_at or at,
         "payload": checkpoint.payload,
     }
 

@@ -4,10 +4,14 @@ It waits for a commit, then for the lock and SQLite's write lock, and only then 
 commits, into one transaction: each inside a savepoint, so that a refused one fails alone. After COMMIT it resolves
 their futures. So a commit that waits can be withdrawn by cancelling its future, for certain; one that was taken
 runs to its end.
+
+After a commit that took content away, free pages are given back to the file system, a step (1 MB) with each such commit
+and further ones while nobody waits, so that no writer waits for more than one step.
 """
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import threading
 from collections.abc import Callable, Sequence
@@ -15,6 +19,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 
+from threadline import clock
 from threadline.backend import Batch, Commit
 from threadline.backends import sqlite_file
 from threadline.backends.sqlite_commit import apply
@@ -26,6 +31,8 @@ from threadline.errors import OutcomeUnknownError, ReleasedError, StorageFullErr
 GROUP = 64
 #: How much longer the WAL may get while readers hold checkpoints up, before they are tried again, in bytes.
 _MOST_PATIENT = 64 * 1024 * 1024
+#: So many free pages stay for the next commits; and how long, in seconds, the last of them are given back at the end.
+_SPARE, _TIDY = 64, 0.8
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +62,7 @@ class Writer:
         self._queue: SimpleQueue[Job | None] = SimpleQueue()
         self._door = threading.Lock()
         self._stopping = False
+        self._loose = False
         self._thread = threading.Thread(target=self._run, name="threadline-sqlite", daemon=True)
         self._thread.start()
 
@@ -77,9 +85,41 @@ class Writer:
         return not self._thread.is_alive()
 
     def _run(self) -> None:
-        while (job := self._queue.get()) is not None:
+        while (job := self._next()) is not None:
             if self._serve(job):
-                return
+                break
+        deadline = clock.monotonic() + _TIDY
+        while self._loose and clock.monotonic() < deadline:
+            self._tidy()
+
+    def _next(self) -> Job | None:
+        """What is to be done next; while nothing is, give free pages back."""
+        while self._loose:
+            try:
+                return self._queue.get_nowait()
+            except Empty:
+                self._tidy()
+        return self._queue.get()
+
+    def _tidy(self) -> None:
+        self.lock.acquire()
+        try:
+            self._shrink()
+            if self._loose:
+                self._checkpoint_when_large()
+            else:
+                sqlite_file.checkpoint(self.db)  # The file itself ends earlier only then.
+        except sqlite3.Error:
+            self._loose = False  # Another time: nothing depends on it.
+        finally:
+            self.lock.release()
+
+    def _shrink(self) -> None:
+        """Give some free pages back; the caller holds the lock."""
+        (free,) = self.db.execute(SQL["free_pages"]).fetchone()
+        self._loose = free > _SPARE
+        if self._loose:
+            self.db.execute(SQL["shrink"]).fetchall()
 
     def _serve(self, first: Job) -> bool:
         """Commit what is waiting. True when the last job was among it."""
@@ -90,6 +130,9 @@ class Writer:
             group, last = self._take(first)
             if group:
                 self._write(group)
+                if any(batch.frees or batch.erase for job in group for batch in job.batches):
+                    with contextlib.suppress(sqlite3.Error):
+                        self._shrink()
                 self._checkpoint_when_large()
             else:
                 self.db.execute(SQL["rollback"])

@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from threadline.checkpointer.base import BaseCheckpointer as BaseCheckpointer
     from threadline.checkpointer.in_memory import InMemoryCheckpointer as InMemoryCheckpointer
+    from threadline.checkpointer.manager import CheckpointManager as CheckpointManager
     from threadline.checkpointer.sqlite import SqliteCheckpointer as SqliteCheckpointer
 
 _HOMES = {
     "BaseCheckpointer": "threadline.checkpointer.base",
+    "CheckpointManager": "threadline.checkpointer.manager",
     "InMemoryCheckpointer": "threadline.checkpointer.in_memory",
     "SqliteCheckpointer": "threadline.checkpointer.sqlite",
 }
-__all__ = ["BaseCheckpointer", "InMemoryCheckpointer", "SqliteCheckpointer"]
+__all__ = ["BaseCheckpointer", "CheckpointManager", "InMemoryCheckpointer", "SqliteCheckpointer"]
 
 
 def __getattr__(name: str) -> Any:

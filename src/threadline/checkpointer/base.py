@@ -14,11 +14,17 @@ from typing import Any, Self
 from threadline.backend import Backend
 from threadline.cache import Cache
 from threadline.checkpointer.checkpoints import Checkpoints
+from threadline.checkpointer.diff_calls import DiffCalls
+from threadline.checkpointer.diffs import Diffs
 from threadline.checkpointer.engine import Engine
+from threadline.checkpointer.exporting import Exporter
 from threadline.checkpointer.history_calls import HistoryCalls
+from threadline.checkpointer.importing import Importer
 from threadline.checkpointer.message_calls import MessageCalls
 from threadline.checkpointer.messages import Messages
 from threadline.checkpointer.past import Past
+from threadline.checkpointer.prune import Prunes
+from threadline.checkpointer.prune_calls import Keeper, KeptStates, PruneCalls
 from threadline.checkpointer.reads import Reads
 from threadline.checkpointer.redact import Redaction
 from threadline.checkpointer.state_calls import StateCalls
@@ -27,13 +33,17 @@ from threadline.checkpointer.store import Store
 from threadline.checkpointer.sync import face
 from threadline.checkpointer.thread_calls import ThreadCalls
 from threadline.checkpointer.threads import Threads
+from threadline.checkpointer.transfer_calls import TransferCalls
 from threadline.checkpointer.verify import Verifier
+from threadline.history.retention import RetentionPolicy
 
 #: How long `arelease` waits for tasks that were started and have not finished, in seconds.
 RELEASE_WAIT = 10.0
 
 
-class BaseCheckpointer(StateCalls, HistoryCalls, MessageCalls, ThreadCalls):
+class BaseCheckpointer(
+    StateCalls, HistoryCalls, DiffCalls, PruneCalls, MessageCalls, ThreadCalls, TransferCalls
+):
     """The session memory of agents, on any backend.
 
     `config` is a plain dict that is never written to: `thread_id`; optional `user_id` (str or int), `tenant`, `app`,
@@ -42,7 +52,9 @@ class BaseCheckpointer(StateCalls, HistoryCalls, MessageCalls, ThreadCalls):
 
     state_class: the class that states come back as when the config names none; default: the class they were put
     as in this process, else AgentState or dict. require_user: refuse calls without a `user_id`. require_base: refuse
-    to put a state that was not loaded from its thread.
+    to put a state that was not loaded from its thread. retention: what to keep of each thread that is put to, applied
+    beside the puts after every few versions (a quarter of the policy's bound, 8 to 64), so that a thread may for a
+    while hold more; default None: everything is kept.
 
     Errors of every method: TypeError and ValueError for bad input, before anything is written; `UnavailableError`
     (a builtin ConnectionError) when the store cannot be reached; `ReleasedError` after `arelease`.
@@ -57,7 +69,10 @@ class BaseCheckpointer(StateCalls, HistoryCalls, MessageCalls, ThreadCalls):
         require_user: bool = False,
         require_base: bool = False,
         max_stale: float = 0.0,
+        retention: RetentionPolicy | None = None,
     ) -> None:
+        if not isinstance(retention, RetentionPolicy | None):
+            raise TypeError(f"retention must be a RetentionPolicy, not {type(retention).__name__}")
         self._engine = Engine(
             backend,
             cache,
@@ -67,13 +82,22 @@ class BaseCheckpointer(StateCalls, HistoryCalls, MessageCalls, ThreadCalls):
             max_stale=max_stale,
         )
         self._reads = Reads(self._engine)
-        self._states = States(self._engine, self._reads)
+        self._prunes, self._retention = Prunes(self._engine), retention
+        self._keeper = Keeper(self._engine, self._prunes, retention) if retention else None
+        self._states = (
+            KeptStates(self._engine, self._reads, self._keeper)
+            if self._keeper
+            else States(self._engine, self._reads)
+        )
         self._checkpoints = Checkpoints(self._engine, self._reads)
+        self._diffs = Diffs(self._engine)
         self._messages = Messages(self._engine)
         self._threads = Threads(self._engine)
         self._redaction = Redaction(self._engine)
         self._past = Past(self._engine, self._reads)
         self._verifier = Verifier(self._engine)
+        self._exporter = Exporter(self._engine)
+        self._importer = Importer(self._engine)
         #: The floor for adapters: batches, reads, scans.
         self.store = Store(self._engine)
 
@@ -85,6 +109,8 @@ class BaseCheckpointer(StateCalls, HistoryCalls, MessageCalls, ThreadCalls):
     async def arelease(self) -> None:
         """Wait (at most 10 s) for calls of this checkpointer that were started as tasks, then close what it opened."""
         await _finish_tasks_of(self)
+        if self._keeper is not None:
+            await self._keeper.close()
         await self._engine.release()
 
     async def __aenter__(self) -> Self:

@@ -6,15 +6,20 @@ from collections.abc import Coroutine, Mapping
 from typing import Any, TypeVar
 
 from threadline.checkpointer.checkpoints import Checkpoints
+from threadline.checkpointer.diffs import Diffs
 from threadline.checkpointer.engine import Engine
+from threadline.checkpointer.exporting import Exporter
+from threadline.checkpointer.importing import Importer
 from threadline.checkpointer.messages import Messages
 from threadline.checkpointer.past import Past
+from threadline.checkpointer.prune import Prunes
 from threadline.checkpointer.reads import Reads
 from threadline.checkpointer.redact import Redaction
 from threadline.checkpointer.states import States
 from threadline.checkpointer.threads import Threads
 from threadline.checkpointer.verify import Verifier
 from threadline.config import SHORT, text_id
+from threadline.history.retention import RetentionPolicy
 from threadline.inline import run_inline
 
 T = TypeVar("T")
@@ -27,11 +32,16 @@ class Calls:
     _reads: Reads
     _states: States
     _checkpoints: Checkpoints
+    _diffs: Diffs
     _messages: Messages
     _threads: Threads
     _redaction: Redaction
     _past: Past
+    _prunes: Prunes
+    _retention: RetentionPolicy | None
     _verifier: Verifier
+    _exporter: Exporter
+    _importer: Importer
 
     def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         return run_inline(coroutine)

@@ -116,7 +116,9 @@ def plan_append(
     draft.lists = dict(known.lists)
     before = known.doc.fields.get(name)
     if not isinstance(before, Pieces):
-        whole = [*(known.value(name) if before is not None else []), *items]
+        if not shape.has(name):
+            raise ValueError(f"a {shape.kind.__name__} has no field {name!r} to append to")
+        whole = grown(name, known.value(name) if before is not None else [], items)
         draft.fields.pop(name, None)
         _plan_list(draft, shape, name, whole, None, None)
         return draft
@@ -124,6 +126,13 @@ def plan_append(
     pieces = appended(before.pieces, draft.end(before.log), len(encoded))
     _write_list(draft, name, before.log, pieces, encoded, known.lists[name])
     return draft
+
+
+def grown(name: str, value: Any, items: list[Any]) -> list[Any]:
+    """A list with items at its end. Raises TypeError for what is no list."""
+    if type(value) is not list:
+        raise TypeError(f"{name!r} is a {type(value).__name__}; only a list can be appended to")
+    return [*value, *items]
 
 
 def _is_log(value: list[Any], before: Place | None) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from threadline.backends.memory import MemoryBackend
 from threadline.caches.local import LocalCache
 from threadline.checkpointer.base import BaseCheckpointer
+from threadline.history.retention import RetentionPolicy
 
 
 class InMemoryCheckpointer(BaseCheckpointer):
@@ -19,6 +20,7 @@ class InMemoryCheckpointer(BaseCheckpointer):
         state_class: type | None = None,
         require_user: bool = False,
         require_base: bool = False,
+        retention: RetentionPolicy | None = None,
     ) -> None:
         super().__init__(
             MemoryBackend(),
@@ -26,4 +28,5 @@ class InMemoryCheckpointer(BaseCheckpointer):
             state_class=state_class,
             require_user=require_user,
             require_base=require_base,
+            retention=retention,
         )

@@ -166,7 +166,7 @@ class Messages:
 
     async def delete(self, address: Address, message_id: str, op_id: str | None) -> bool:
         """Take a message out of the log; False when it is not there."""
-        if await self._entry(address, message_id) is None:
+        if await self._entry(address, message_id) is None and op_id is None:
             return False
         return await self._remove(address, "delete", op_id, remove_entries=(message_id,)) > 0
 

@@ -57,14 +57,20 @@ class Redaction:
                 continue
             seen.add(here.thread_id)
             count = await self._thread(here, message_id)
+            visible = await self._visible(here)
             if count or here is address:
                 receipt["threads"][here.thread_id] = count
             for fork, owner in await self._forks(here):
                 if address.user in (None, owner):
                     waiting.append(fork)
-                elif fork.thread_id not in seen:
+                elif visible and fork.thread_id not in seen:
                     receipt["forks_of_others"].append(fork.thread_id)
         return receipt
+
+    async def _visible(self, address: Address) -> bool:
+        key, ns = await self._engine.key(address), address.ns_key
+        head = await self._engine.backend.read_head(key, ns, address.user, content=False)
+        return head.thread is not None
 
     async def _thread(self, address: Address, message_id: str) -> int:
         key = await self._engine.key(address)

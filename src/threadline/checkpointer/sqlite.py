@@ -10,6 +10,7 @@ from threadline.caches.local import LocalCache
 from threadline.checkpointer.base import BaseCheckpointer
 from threadline.checkpointer.messages import projection
 from threadline.codec.envelope import Codec
+from threadline.history.retention import RetentionPolicy
 
 
 class SqliteCheckpointer(BaseCheckpointer):
@@ -30,6 +31,7 @@ class SqliteCheckpointer(BaseCheckpointer):
         state_class: type | None = None,
         require_user: bool = False,
         require_base: bool = False,
+        retention: RetentionPolicy | None = None,
     ) -> None:
         if durability not in ("strict", "relaxed"):
             raise ValueError(f'durability must be "strict" or "relaxed", not {durability!r}')
@@ -45,4 +47,5 @@ class SqliteCheckpointer(BaseCheckpointer):
             state_class=state_class,
             require_user=require_user,
             require_base=require_base,
+            retention=retention,
         )

@@ -20,14 +20,14 @@ from threadline.backend import (
     ThreadPut,
 )
 from threadline.cache import Cached
-from threadline.checkpointer.draft import Plan, plan, plan_append
+from threadline.checkpointer.draft import Plan, grown, plan, plan_append
 from threadline.checkpointer.engine import ATTEMPTS, Engine, kinds, read_op_id, refuse
 from threadline.checkpointer.messages import encode_entries
 from threadline.checkpointer.reads import Reads, as_checkpoint
 from threadline.checkpointer.seal import Sealed, seal_plan
-from threadline.checkpointer.snapshot import Ground, Snapshot
+from threadline.checkpointer.snapshot import WHOLE, Ground, Snapshot
 from threadline.codec.envelope import Where
-from threadline.codec.records import AGENT, DICT, NONE, shape_of
+from threadline.codec.records import AGENT, DICT, NONE, VALUE, shape_of
 from threadline.codec.values import encode
 from threadline.config import Address, namespace_key
 from threadline.history.logs import write_marks
@@ -59,6 +59,7 @@ class _Put:
     entries: tuple[EntryPut, ...]
     lineage: ThreadPut | None
     draft: Callable[[Ground], Plan]
+    drafted: list[Plan] = dataclasses.field(default_factory=list)
 
 
 class States:
@@ -99,6 +100,7 @@ class States:
                 encode_entries(engine, options.messages, None, "replace"),
                 lineage,
                 draft,
+                drafted,
             )
         )
         incarnation = bytes.fromhex(checkpoint.incarnation)
@@ -123,9 +125,15 @@ class States:
                 fresh = shape_of(kind or AgentState)
                 if fresh.name == DICT:
                     return plan(fresh, {field: items}, metadata, None, ground.marks)
+                if not fresh.has(field):
+                    raise ValueError(f"a {fresh.kind.__name__} has no field {field!r} to append to")
                 state = fresh.build({})
                 setattr(state, field, items)
                 return plan(fresh, state, metadata, None, ground.marks)
+            if known.doc.shape == VALUE:
+                whole = known.value(WHOLE)
+                whole[field] = grown(field, whole.get(field, []), items)
+                return plan(shape_of(dict), whole, metadata, known, ground.marks)
             shape = shape_of(kind or (AgentState if known.doc.shape == AGENT else dict))
             return plan_append(known, shape, field, items, metadata)
 
@@ -146,7 +154,7 @@ class States:
         """Let the head say that there is no state; None when there was none."""
         key = await self._engine.key(address)
         ground = await self._reads.ground(address, key, fresh=True)
-        if ground.snapshot is None or (ground.snapshot.cleared and options.op_id is None):
+        if ground.snapshot is None:
             return None
 
         def draft(ground: Ground) -> Plan:
@@ -155,7 +163,8 @@ class States:
         expected = _expected(options.expected, None)
         op_id = read_op_id(options.op_id)
         options = dataclasses.replace(options, kind="clear")
-        return await self._write(_Put(address, key, options, expected, op_id, (), None, draft))
+        put = _Put(address, key, options, expected, op_id, (), None, draft)
+        return await (self._made_before(put) if ground.snapshot.cleared else self._write(put))
 
     async def _write(self, put: _Put) -> Checkpoint:
         address, expected = put.address, put.expected
@@ -167,7 +176,13 @@ class States:
                     fresh = True
                     continue
                 return await self._moved(put, ground)
-            drafted = put.draft(ground)
+            try:
+                drafted = put.draft(ground)
+            except (TypeError, ValueError):
+                if ground.fresh:
+                    raise
+                fresh = True  # What this process knew may be another user's, and must not show in an error.
+                continue
             sealed = await seal_plan(self._engine, address, put.key, drafted, ground)
             batch = self._batch(put, ground, sealed)
             try:
@@ -246,28 +261,35 @@ class States:
 
     async def _moved(self, put: _Put, ground: Ground) -> Checkpoint:
         """The head is not what this put expects: it was made before (then its result), or it is refused."""
+        if (made := await self._made_before(put)) is not None:
+            return made
         expected = put.expected or Expected(None, 0)
-        if put.options.op_id is not None:
-            address = put.address
-            probe = Batch(
-                key=put.key,
-                names=(address.tenant, address.app, address.thread_id),
-                user=address.user,
-                ns=address.ns_key,
-                op_id=put.op_id,
-                kind=put.options.kind,
-                expected=expected,
-                last_version=-1,
-            )
-            try:
-                return await self._replayed(put, await self._engine.commit(probe))
-            except Refused:
-                pass
         gone = ground.incarnation is None or expected.incarnation not in (None, ground.incarnation)
         reason = Reason.MISSING if gone and expected.version > 0 else Reason.CONFLICT
         refuse(put.address, Refused(reason, ground.version), expected.version)
 
+    async def _made_before(self, put: _Put) -> Checkpoint | None:
+        """The result of this put if its `op_id` was committed before; nothing is written."""
+        if put.options.op_id is None:
+            return None
+        address = put.address
+        probe = Batch(
+            key=put.key,
+            names=(address.tenant, address.app, address.thread_id),
+            user=address.user,
+            ns=address.ns_key,
+            op_id=put.op_id,
+            kind=put.options.kind,
+            expected=put.expected or Expected(None, 0),
+            last_version=-1,
+        )
+        try:
+            return await self._replayed(put, await self._engine.commit(probe))
+        except Refused:
+            return None
+
     async def _replayed(self, put: _Put, commit: Commit) -> Checkpoint:
+        put.drafted.clear()  # What the state holds now need not be what was put then: it must not be watched.
         address = put.address
         head = await self._engine.backend.read_head(
             put.key, address.ns_key, address.user, at=At(version=commit.version), content=False
@@ -287,10 +309,15 @@ class States:
             return None
         at, loaded = latest
         key, ns = at[:16], at[16:]
-        source = await self._engine.backend.read_head(key, ns, None, content=False)
+        backend = self._engine.backend
+        source = await backend.read_head(key, ns, None, content=False)
         if source.thread is None or source.thread.incarnation != loaded.incarnation:
             return None
-        namespace = address.namespace if namespace_key(address.namespace) == ns else ""
+        names = source.thread.tenant, source.thread.app, source.thread.thread_id
+        if names == (address.tenant, address.app, address.thread_id):
+            return None  # Into another namespace of the same thread: no fork.
+        named = await backend.read_namespaces(key, None) if any(ns) else [""]
+        namespace = next((name for name in named if namespace_key(name) == ns), "")
         record = {
             "thread_id": source.thread.thread_id,
             "namespace": namespace,

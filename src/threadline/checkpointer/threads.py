@@ -55,7 +55,7 @@ class Threads:
         said = ThreadPut(
             info=sealed.data,
             key_id=sealed.key_id,
-            title=fold(info.thread_name) if info.thread_name else None,
+            title=_title(info.thread_name) if info.thread_name else None,
             terms=terms_of(info.metadata),
             owner=owner or address.user,
         )
@@ -86,7 +86,7 @@ class Threads:
             raise ValueError(f'order must be "newest" or "oldest", not {order!r}')
         self._engine.check_user(address)
         await self._engine.ready()
-        wanted = fold(search) if search else None
+        wanted = _title(search) if search else None
         cursor = await self._cursor(address, after) if after is not None else None
         found: list[ThreadInfo] = []
         skip = offset
@@ -102,7 +102,7 @@ class Threads:
             )
             rows = await self._engine.backend.read_threads(query)
             for row in rows:
-                if wanted is not None and wanted not in f"{row.title or ''}\n{fold(row.thread_id)}":
+                if wanted is not None and wanted not in f"{row.title or ''}\n{_title(row.thread_id)}":
                     continue
                 info = self._info(row)
                 if metadata and not matches(info.metadata, metadata):
@@ -210,3 +210,8 @@ class Threads:
             checkpoint_count=row.checkpoint_count,
             forked_from=lineage,
         )
+
+
+def _title(name: str) -> str:
+    """A name as it is searched: folded, and without what a text column may refuse (NUL, lone surrogates)."""
+    return fold(name).replace("\0", "\ufffd").encode("utf-8", "replace").decode()

@@ -50,6 +50,11 @@ class Shape:
             )
         self._adapters: dict[str, TypeAdapter[Any] | None] = {}
 
+    def has(self, field: str) -> bool:
+        """Whether an object of this class gives back a field of this name."""
+        loose = issubclass(self.kind, BaseModel) and self.kind.model_config.get("extra") == "allow"
+        return loose or self.name == DICT or field in self.fields
+
     def take(self, state: Any) -> dict[str, Any]:
         """The fields of a state with their live values, in order."""
         if self.name == DICT:
@@ -59,12 +64,12 @@ class Shape:
         return {name: getattr(state, name) for name in self.fields}
 
     def encode(self, field: str, value: Any, known: bytes | None = None) -> bytes:
-        """The JSON bytes of a field's value, known to come back equal (bytes equal to `known` were checked when
-        they were first put). Raises NotStorableError, LimitError."""
+        """The JSON bytes of a field's value, known to come back equal (a plain dict or list with bytes equal
+        to `known` was checked when it was first put). Raises NotStorableError, LimitError."""
         if field not in self.fields:
             return encode(value)
         data, met = encode_typed(value)
-        if data == known:
+        if data == known and not met and type(value) in (dict, list):
             return data
         again = self._again(field, decode(data))
         if encode_typed(again) != (data, met):

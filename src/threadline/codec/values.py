@@ -54,7 +54,10 @@ def decode(data: bytes) -> Any:
         value = orjson.loads(data)
     except orjson.JSONDecodeError as error:
         raise CorruptionError(f"stored bytes are not JSON: {error}") from None
-    return _unmark(value) if _tagged(data) else value
+    try:
+        return _unmark(value) if _tagged(data) else value
+    except RecursionError:
+        raise CorruptionError("stored bytes are nested too deeply to be read") from None
 
 
 def decode_items(data: bytes) -> list[Any]:
@@ -96,7 +99,7 @@ def _mark(value: Any, met: list[object] | None, careful: bool, depth: int) -> An
     if value is None or kind is bool:
         return value
     if kind is int:
-        return value if _INT_MIN <= value < _INT_MAX else {"$int": str(value)}
+        return value if _INT_MIN <= value < _INT_MAX else _mark_int(value)
     if kind is float:
         return value if math.isfinite(value) else {"$float": repr(value)}
     if depth > MAX_DEPTH:
@@ -121,6 +124,13 @@ def _mark(value: Any, met: list[object] | None, careful: bool, depth: int) -> An
         f"a {kind.__module__}.{kind.__qualname__} in a plain value cannot be stored so that it comes back "
         "equal; use its plain value, or a pydantic model or dataclass as the state"
     )
+
+
+def _mark_int(value: int) -> dict[str, str]:
+    try:
+        return {"$int": str(value)}
+    except ValueError:  # More digits than Python itself writes and reads: quadratic time.
+        raise LimitError("an integer of more than 4,300 digits cannot be stored") from None
 
 
 def _mark_text(value: str) -> Any:
@@ -219,7 +229,12 @@ def _unmark(value: Any) -> Any:
 
 
 def _write_datetime(value: datetime) -> dict[str, Any]:
-    # A named zone is stored as its offset at that moment: the same instant, and equal.
+    # A named zone is stored as its offset at that moment: the same instant, and equal, but for an hour that a
+    # clock change repeats or leaves out: there, no time of another zone is equal to it (PEP 495).
+    if value.tzinfo is not None and datetime.fromisoformat(value.isoformat()) != value:
+        raise NotStorableError(
+            f"{value!r} is equal to no time in another zone; store it in UTC: .astimezone(UTC)"
+        )
     return {"$datetime": [value.isoformat(), value.fold] if value.fold else value.isoformat()}
 
 
@@ -230,6 +245,8 @@ def _read_datetime(content: Any) -> datetime:
 
 
 def _write_time(value: time) -> dict[str, Any]:
+    if value.tzinfo is not None and value.utcoffset() is None:
+        raise NotStorableError(f"{value!r} would lose its zone, which has no offset without a date")
     return {"$time": [value.isoformat(), value.fold] if value.fold else value.isoformat()}
 
 

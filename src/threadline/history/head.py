@@ -112,6 +112,8 @@ class HeadDoc:
         try:
             document = orjson.loads(data)
             fields = {name: _read_place(place, blobs) for name, place in document["f"].items()}
+            if type(document["s"]) is not str:
+                raise ValueError(f"no shape: {document['s']!r}")
             doc = cls(document["s"], fields, orjson.dumps(document.get("m", {})))
             ends = doc._reached() | {int(log): int(end) for log, end in document.get("e", ())}
             return replace(doc, ends=tuple(sorted(ends.items())))
@@ -148,11 +150,11 @@ def _read_place(place: list[Any], blobs: Sequence[bytes]) -> Place:
     match place:
         case [0, value]:
             return Inline(orjson.dumps(value))
-        case [1, int(position)] if position >= 0:
+        case [1, int(position)] if type(position) is int and position >= 0:
             return Item(position)
-        case [2, int(index)] if index >= 0:
+        case [2, int(index)] if type(index) is int and index >= 0:
             return BlobAt(blobs[index])
-        case [3, int(log), *edges] if len(edges) % 2 == 0:
+        case [3, int(log), *edges] if type(log) is int and log >= 0 and len(edges) % 2 == 0:
             pieces = tuple(zip(edges[::2], edges[1::2], strict=True))
             if all(type(start) is type(end) is int and 0 <= start < end for start, end in pieces):
                 return Pieces(log, pieces)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
 _NONE: Final = type(None)
-#: The types that each field of a dict may have; `state` is not part of it, since only the codec can write it.
+#: The types that each field of a dict may have; `state` is not part of it, since only the codec can write any.
 _TYPES: Final[dict[str, tuple[type, ...]]] = {
     "id": (str,),
     "thread_id": (str,),
@@ -23,6 +24,8 @@ _TYPES: Final[dict[str, tuple[type, ...]]] = {
     "bytes": (int,),
     "incarnation": (str,),
 }
+#: The types of a state that is a plain value: such a one stands in a dict, as `data`.
+_PLAIN: Final = (dict, list, tuple, str, bytes, bool, int, float)
 _REQUIRED: Final = ("id", "thread_id", "version", "timestamp")
 
 
@@ -63,10 +66,13 @@ class Checkpoint:
         return self.state
 
     def to_dict(self) -> dict[str, Any]:
-        """Every field but `state`, ready for JSON: the timestamp is ISO 8601 text in UTC."""
+        """Every field, ready for JSON: the timestamp is ISO 8601 text in UTC. The state is left out, unless it is a
+        plain value (a manager's data is): then a copy of it stands under `data`, as ready for JSON as it is itself."""
         values = {name: getattr(self, name) for name in _TYPES}
         values["timestamp"] = self.timestamp.isoformat()
         values["metadata"] = dict(self.metadata)
+        if type(self.state) in _PLAIN:
+            values["data"] = copy.deepcopy(self.state)
         return values
 
     @classmethod
@@ -80,14 +86,15 @@ class Checkpoint:
             raise TypeError(f"a checkpoint is read from a dict, not from {type(values).__name__}")
         if missing := [name for name in _REQUIRED if name not in values]:
             raise ValueError(f"a checkpoint needs {', '.join(missing)}")
-        if unknown := [str(name) for name in values if name not in _TYPES]:
+        if unknown := [str(name) for name in values if name not in _TYPES and name != "data"]:
             raise ValueError(f"a checkpoint has no {', '.join(unknown)}")
-        for name, value in values.items():
+        fresh = dict(values)
+        state = copy.deepcopy(fresh.pop("data", None))
+        for name, value in fresh.items():
             if not isinstance(value, _TYPES[name]) or isinstance(value, bool):
                 raise TypeError(f"a checkpoint's {name} cannot be {type(value).__name__}")
             if isinstance(value, int) and value < 0:
                 raise ValueError(f"a checkpoint's {name} cannot be negative")
-        fresh = dict(values)
         if isinstance(fresh["timestamp"], str):
             fresh["timestamp"] = datetime.fromisoformat(fresh["timestamp"])
         if "metadata" in fresh:
@@ -99,4 +106,4 @@ class Checkpoint:
             raise ValueError(
                 f"a checkpoint's incarnation is not hexadecimal: {bytes_of_hex!r}"
             ) from None
-        return cls(**fresh)
+        return cls(**fresh, state=state)

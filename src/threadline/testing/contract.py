@@ -10,8 +10,10 @@ from threadline.testing.contract_messages import (
 )
 from threadline.testing.contract_search import SearchContract
 from threadline.testing.contract_states import StateClassContract, StatesContract
+from threadline.testing.contract_store import RetryContract, StoreContract
 from threadline.testing.contract_tenancy import NamesContract, TenancyContract
 from threadline.testing.contract_threads import DeletionContract, ThreadsContract
+from threadline.testing.contract_values import ValuesContract
 
 
 class CheckpointerContract(
@@ -27,5 +29,8 @@ class CheckpointerContract(
     DeletionContract,
     TenancyContract,
     NamesContract,
+    ValuesContract,
+    StoreContract,
+    RetryContract,
 ):
     """What every checkpointer must do. Override the fixture `checkpointer` with a new one on an empty store."""

@@ -18,7 +18,8 @@ from threadline.testing.machine_base import (
     users,
     which,
 )
-from threadline.testing.model import Kept, Place, User, found_by
+from threadline.testing.model import Kept, Place, User
+from threadline.testing.naive import found_by
 from threadline.testing.strategies import ODD_TEXTS, WORDS, message, small_values
 
 beside = st.dictionaries(st.sampled_from(["node", "run", "%"]), small_values, max_size=2)
@@ -60,42 +61,39 @@ class MessageRules(Table):
             on_duplicate=how,
         )
 
-    @rule(place=places, user=users, message_id=message_ids)
-    def delete_message(self, place: Place, user: User, message_id: str) -> None:
-        """One message goes, if it is there."""
-        space = self.world.space(place, user)
-        if message_id not in self._ids(space.log):
+    @rule(
+        place=places,
+        user=users,
+        how=st.sampled_from(["delete", "delete", "pop", "pop", "clear"]),
+        message_id=message_ids,
+        count=st.integers(1, 3),
+    )
+    def remove_messages(
+        self, place: Place, user: User, how: str, message_id: str, count: int
+    ) -> None:
+        """One message goes, or the newest, or all."""
+        ids = self._ids(self.world.space(place, user).log)
+        if how == "delete" and message_id not in ids:
             assert self.read("adelete_message", config_of(place, user), message_id) is False
             return
-        self.write(
-            "adelete_message",
-            config_of(place, user),
-            lambda: self.world.remove(place, user, [message_id]),
-            message_id,
-        )
-
-    @rule(place=places, user=users, count=st.integers(1, 4))
-    def pop_messages(self, place: Place, user: User, count: int) -> None:
-        """The newest messages go, and are returned."""
-        ids = self._ids(self.world.space(place, user).log)[-count:]
+        gone = {"delete": [message_id], "pop": ids[-count:], "clear": ids}[how]
+        calls: dict[str, tuple[str, list[Any]]] = {
+            "delete": ("adelete_message", [message_id]),
+            "pop": ("apop_messages", [count]),
+            "clear": ("aclear_messages", []),
+        }
+        name, args = calls[how]
         answers = self.write(
-            "apop_messages",
+            name,
             config_of(place, user),
-            lambda: self.world.remove(place, user, ids),
-            count,
-        )
-        if answers:
-            agree("popped", *answers)
-
-    @rule(place=places, user=users)
-    def clear_messages(self, place: Place, user: User) -> None:
-        """Every message goes."""
-        ids = self._ids(self.world.space(place, user).log)
-        answers = self.write(
-            "aclear_messages", config_of(place, user), lambda: self.world.remove(place, user, ids)
+            lambda: self.world.remove(place, user, gone),
+            *args,
         )
         assert answers is not None
-        assert answers[0] == len(answers[1])
+        if how == "pop":
+            agree("popped", *answers)
+        else:
+            assert answers[0] == len(answers[1])
 
     @rule(
         place=places,
@@ -180,6 +178,9 @@ class MessageRules(Table):
         }
         real = self.read("alist_messages", config_of(place, user), **asked)
         agree(f"messages of {place} for {user!r} by {asked}", real, found)
+        for kept in log[number % 7 : number % 7 + 1]:
+            one = self.read("aget_message", config_of(place, user), kept.message.message_id)
+            agree("message", one, kept.read())
 
     @rule(user=users, search=searches)
     def search_messages(self, user: User, search: str) -> None:
@@ -196,20 +197,11 @@ class MessageRules(Table):
         real = self.read("asearch_messages", config, search, limit=1000)
         agree(f"search for {search!r}", sorted(real, key=repr), sorted(wanted, key=repr))
 
-    @rule(place=places, user=users, message_id=message_ids)
-    def get_message(self, place: Place, user: User, message_id: str) -> None:
-        """One message is read."""
-        found = [
-            kept.read()
-            for kept in self.world.space(place, user).log
-            if kept.message.message_id == message_id
-        ]
-        real = self.read("aget_message", config_of(place, user), message_id)
-        agree("message", real, found[0] if found else None)
-
-    @rule(place=places, user=users, message_id=message_ids)
-    def redact(self, place: Place, user: User, message_id: str) -> None:
+    @rule(place=places, user=users, message_id=message_ids, sure=st.integers(0, 2))
+    def redact(self, place: Place, user: User, message_id: str, sure: int) -> None:
         """A message's content goes out of everything; states in hand are let go, since they still hold it."""
+        if sure < 2:
+            return
         receipt = self.read("aredact", config_of(place, user), message_id)
         threads, others = self.world.redact(place[0], user, message_id, list(receipt["threads"]))
         assert set(receipt["threads"]) == threads

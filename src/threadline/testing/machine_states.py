@@ -40,7 +40,8 @@ memos = st.builds(
     steps=st.lists(st.integers(-9, 9), max_size=20),
     extra=small_values,
 )
-states = st.one_of(st.builds(AgentState, context=contexts), memos, memos, dicts)
+agents = st.builds(AgentState, context=contexts)
+states = st.one_of(agents, agents, agents, memos, memos, memos, dicts)
 
 #: What is done to a state in place: one letter each, see `EDITS`.
 edits = st.lists(
@@ -98,7 +99,8 @@ def _twin(state: AgentState, number: int, fresh: Message, value: Any) -> None:
     """The same numbers as another type: equal, and yet not the same."""
     if state.context:
         held = state.context[number % len(state.context)].metadata
-        held["one"] = {1: True, True: 1.0}.get(held.get("one"), 1) if number % 2 else [1]
+        following: dict[type, Any] = {int: True, bool: 1.0}
+        held["one"] = following.get(type(held.get("one")), 1) if number % 2 else [1]
         if isinstance(held["one"], list):
             held["one"] = tuple(held["one"])
 
@@ -195,6 +197,59 @@ class StateRules(Table):
             self._put(handle, place, user, expected=(checkpoint, space.versions[there]))
             return
         self._put(handle, place, user, expected=None if version is None else (version, version))
+
+    @rule(place=places, user=users, state=memos, changes=edits, more=edits, name=names)
+    def turn(
+        self,
+        place: Place,
+        user: User,
+        state: Memo,
+        changes: list[Edit],
+        more: list[Edit],
+        name: str | None,
+    ) -> None:
+        """As an agent does it: the state is loaded, or begun, and put twice, changed in place before each put."""
+        handle = self._loaded(place, user, None) or Handle(copy.deepcopy(state))
+        for round_ in (changes, more):
+            for change in round_:
+                edit(handle.state, change)
+            self._put(handle, place, user, name=name)
+        self.hold(handle)
+
+    @rule(source=places, place=places, user=users, changes=edits)
+    def fork(self, source: Place, place: Place, user: User, changes: list[Edit]) -> None:
+        """A state is loaded and put to another place: the two share nothing from there on."""
+        handle = self._loaded(source, user, None)
+        if handle is not None:
+            self._put(handle, place, user)
+            for change in changes:
+                edit(handle.state, change)
+            self.hold(handle)
+
+    @rule(place=places, user=users, number=which, changes=edits)
+    def roll_back(self, place: Place, user: User, number: int, changes: list[Edit]) -> None:
+        """An earlier version is put on top of the head."""
+        space = self.world.space(place, user)
+        if space.versions:
+            wanted = sorted(space.versions)[number % len(space.versions)]
+            handle = self._loaded(place, user, wanted)
+            if handle is not None:
+                for change in changes:
+                    edit(handle.state, change)
+                self._put(handle, place, user, expected=(space.head, space.head))
+                self.hold(handle)
+
+    def _loaded(self, place: Place, user: User, wanted: int | None) -> Handle | None:
+        space = self.world.space(place, user)
+        version = space.versions.get(wanted or space.head)
+        if version is None or version.state is None:
+            return None
+        past = {} if wanted is None else {"version": wanted}
+        config = config_of(place, user, state_class=version.kind, **past)
+        handle = Handle(self.read("aget_state", config))
+        agree(f"state of {config}", handle.state, version.state)
+        handle.moved(place, version.life, version.version)
+        return handle
 
     def _put(
         self,

@@ -22,7 +22,8 @@ from threadline.testing.machine_base import (
     which,
 )
 from threadline.testing.machine_states import Edit, edit, edits
-from threadline.testing.model import User, folded
+from threadline.testing.model import User
+from threadline.testing.naive import folded
 from threadline.testing.strategies import moments, objects, sentences
 
 threads = st.sampled_from(THREADS)
@@ -51,9 +52,11 @@ class ThreadRules(Table):
             info,
         )
 
-    @rule(thread_id=threads, user=users)
-    def delete_thread(self, thread_id: str, user: User) -> None:
-        """A thread goes for good; the next write makes another of that name."""
+    @rule(thread_id=threads, user=users, sure=st.integers(0, 2))
+    def delete_thread(self, thread_id: str, user: User, sure: int) -> None:
+        """A thread goes for good, now and then; the next write makes another of that name."""
+        if sure < 2:
+            return
         answers = self.write(
             "adelete_thread",
             config_of((thread_id, ""), user),
@@ -106,18 +109,15 @@ class ThreadRules(Table):
             order="oldest" if oldest else "newest",
         )
         agree("threads", [timeless(info) for info in real], found[offset:][:limit])
+        for thread_id in THREADS:
+            seen = self.world.seen(thread_id, user)
+            one = self.read("aget_thread", config_of((thread_id, ""), user))
+            agree("thread", timeless(one), self.world.described(thread_id) if seen else None)
 
     def _named(self, search: str, info: ThreadInfo) -> bool:
         return any(
             folded(search) in folded(name) for name in (info.thread_name or "", info.thread_id)
         )
-
-    @rule(thread_id=threads, user=users)
-    def get_thread(self, thread_id: str, user: User) -> None:
-        """A thread is read."""
-        real = self.read("aget_thread", config_of((thread_id, ""), user))
-        seen = self.world.seen(thread_id, user)
-        agree("thread", timeless(real), self.world.described(thread_id) if seen else None)
 
     @precondition(lambda self: self.done)
     @rule(number=which, changes=edits)
@@ -180,7 +180,14 @@ def timeless(info: ThreadInfo | None) -> ThreadInfo | None:
 
 
 def _lost_with_the_thread(done: Done) -> bool:
-    return done.name in ("apop_messages", "aclear_state", "adelete_message", "aclear_messages")
+    """Answers that go with the thread's content, or look missing when the thread is another's now."""
+    return done.name in (
+        "apop_messages",
+        "aclear_messages",
+        "aclear_state",
+        "adelete_message",
+        "adelete_thread",
+    )
 
 
 def _answer(answer: Any, whole: bool) -> Any:

@@ -7,16 +7,13 @@ does and returns or raises what that must return or raise (the class of the erro
 from __future__ import annotations
 
 import copy
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from threadline.codec.digest import item_digest
-from threadline.codec.records import encode_message
-from threadline.codec.rows import JSON
 from threadline.errors import ConflictError, ThreadNotFoundError
 from threadline.model import Lineage, Message, StateDict, ThreadInfo
+from threadline.testing.naive import tombstone
 
 User = str | int | None
 #: A thread and a namespace.
@@ -125,9 +122,9 @@ class World:
         there = self.seen(info.thread_id, user)
         if info.user_id is not None and user is not None and not _is_user(info.user_id, user):
             raise ValueError
-        if there is not None and info.user_id is not None and there.owner is not None:
-            if not _is_user(there.owner, info.user_id):
-                raise ValueError
+        owner = there.owner if there is not None else None
+        if None not in (owner, info.user_id) and not _is_user(owner, info.user_id):
+            raise ValueError
         thread = self.open(info.thread_id, user)
         thread.info = info
         if thread.owner is None:
@@ -392,57 +389,5 @@ def _redact(thread: Thread, message_id: str) -> bool:
     return _holds_message(thread, message_id)
 
 
-def tombstone(message: Message) -> Message:
-    """What stands in the place of a redacted message; the digest of the first content stays."""
-    digest = item_digest(JSON, encode_message(message)).hex()
-    if not message.content and isinstance(message.metadata.get("redacted"), str):
-        digest = message.metadata["redacted"]
-    return Message(
-        message_id=message.message_id,
-        role=message.role,
-        timestamp=None,
-        metadata={"redacted": digest},
-    )
-
-
 def _is_user(owner: User, user: User) -> bool:
     return type(owner) is type(user) and owner == user
-
-
-# Search, as naively as it can be said --------------------------------------------------------------------
-
-
-def folded(text: str) -> str:
-    """Without regard to case, accents and compatibility forms."""
-    spread = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).casefold())
-    bare = "".join(each for each in spread if not unicodedata.category(each) == "Mn")
-    return unicodedata.normalize("NFC", bare)
-
-
-def found_by(search: str, text: str) -> bool:
-    """Whether a text holds each part of a search: letter for letter, and from word's edge to word's edge."""
-    text = folded(text)
-    return all(_holds(text, folded(part.strip("\"'`")) or folded(part)) for part in search.split())
-
-
-def _holds(text: str, part: str) -> bool:
-    if part not in text:
-        return False
-    wanted = _words(part)
-    words = _words(text)
-    return any(words[at : at + len(wanted)] == wanted for at in range(len(words) + 1))
-
-
-def _words(text: str) -> list[str]:
-    words, open_ = [], False
-    for each in text:
-        unspaced = "\u3000" < each < "\ua000" or "\uf900" <= each <= "\ufaff"
-        if unspaced and each.isalnum():
-            words.append(each)
-            open_ = False
-        elif each.isalnum():
-            words[-1:] = [words[-1] + each] if open_ else [*words[-1:], each]
-            open_ = True
-        else:
-            open_ = False
-    return words

@@ -57,6 +57,14 @@ PRAGMA query_only = ON
 -- Move the WAL into the file and empty it: (busy, frames, moved).
 PRAGMA wal_checkpoint(TRUNCATE)
 
+-- free_pages --
+-- How many pages of the file hold nothing.
+PRAGMA freelist_count
+
+-- shrink --
+-- Give some of them back: the last pages of the file move into them, and the file ends earlier.
+PRAGMA incremental_vacuum(256)
+
 -- application_id --
 -- Whose file it is.
 PRAGMA application_id
@@ -247,14 +255,15 @@ SELECT :thread, :ns, kind, key, key_id, expires_at, meta, payload
 -- Another name for a version.
 UPDATE checkpoints SET name = :name WHERE thread = :thread AND ns = :ns AND version = :version
 
--- drop_checkpoint --
--- A version goes.
-DELETE FROM checkpoints WHERE thread = :thread AND ns = :ns AND version = :version AND version <> :head
+-- drop_checkpoints --
+-- Versions go; the head's never.
+DELETE FROM checkpoints
+ WHERE thread = :thread AND ns = :ns AND version IN (SELECT value FROM json_each(:versions)) AND version <> :head
 
 -- drop_checkpoint_terms --
--- Its metadata goes with it.
-DELETE FROM terms WHERE thread = :thread AND kind = 1 AND ns = :ns AND ref = :version
-                    AND term IN (SELECT t.term FROM terms AS t WHERE t.thread = :thread AND t.kind = 1 AND t.ns = :ns)
+-- Their metadata goes with them: one pass for all, since terms are not found by version.
+DELETE FROM terms
+ WHERE thread = :thread AND kind = 1 AND ns = :ns AND ref IN (SELECT value FROM json_each(:versions)) AND ref <> :head
 
 -- drop_row --
 -- A row that no checkpoint needs.
@@ -598,6 +607,16 @@ SELECT s.kind, s.key, s.payload, s.meta, s.key_id, s.expires_at
    AND (:after IS NULL OR s.key > :after) AND (s.expires_at IS NULL OR s.expires_at > :now)
  ORDER BY s.key LIMIT :limit
 
+-- read_all_slots --
+-- Slots of every kind, kind by kind, in byte order of their keys.
+SELECT s.kind, s.key, s.payload, s.meta, s.key_id, s.expires_at
+  FROM threads AS t
+  JOIN slots AS s ON s.thread = t.id AND s.ns = :ns
+ WHERE t.thread_key = :key AND t.live = 1 AND (:user IS NULL OR t.user = :user)
+   AND s.key >= :first AND s.key < :end
+   AND (:after IS NULL OR s.key > :after) AND (s.expires_at IS NULL OR s.expires_at > :now)
+ ORDER BY s.kind, s.key LIMIT :limit
+
 -- threads_newest --
 -- The threads of a tenant and app, most recent activity first.
 SELECT t.thread_key, t.tenant, t.app, t.thread_id, t.user, t.incarnation, t.rev, t.gc, t.info, t.lineage, t.title,
@@ -671,6 +690,21 @@ SELECT t.thread_key, t.tenant, t.app, t.thread_id, t.user, t.incarnation, t.rev,
            SELECT x.thread FROM json_each(:terms) AS w JOIN terms AS x ON x.kind = 3 AND x.term = w.value
             GROUP BY x.thread HAVING count(*) = :term_count))
  ORDER BY t.activity_at, t.thread_key LIMIT :limit
+
+-- row_stock --
+-- Where the rows of a namespace lie, and the bytes of each.
+SELECT r.log, r.start, r.start + r.count, length(r.payload)
+  FROM threads AS t
+  JOIN log_rows AS r ON r.thread = t.id AND r.ns = :ns
+ WHERE t.thread_key = :key AND t.live = 1 AND (:user IS NULL OR t.user = :user)
+ ORDER BY r.log, r.start
+
+-- blob_stock --
+-- The blobs of a namespace, and the bytes of each.
+SELECT b.id, length(b.payload)
+  FROM threads AS t
+  JOIN blobs AS b ON b.thread = t.id AND b.ns = :ns
+ WHERE t.thread_key = :key AND t.live = 1 AND (:user IS NULL OR t.user = :user)
 
 -- read_namespaces --
 -- The names of a thread's namespaces; those of an earlier life have none.

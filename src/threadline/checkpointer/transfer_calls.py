@@ -1,0 +1,54 @@
+"""The public methods that carry threads from one store to another."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import IO
+
+from threadline.checkpointer.calls import Calls
+from threadline.checkpointer.sync import face
+from threadline.config import Config, read_config
+
+
+class TransferCalls(Calls):
+    """Exporting threads to JSON Lines, and importing them."""
+
+    async def aexport(
+        self, config: Config, file: str | os.PathLike[str] | IO[bytes]
+    ) -> dict[str, int]:
+        """Write the config's thread (without `thread_id`: every thread of its tenant, app and user) as JSON Lines: all
+        namespaces, the whole history, messages, names, slots and lineage, with a digest at the end.
+
+        file: a path, written anew and readable by its owner only, or an open binary file. Returns the counts of
+        threads, checkpoints, messages and lines.
+        """
+        address = read_config(config, thread=False)
+        if isinstance(file, str | os.PathLike):
+            with _written(file) as opened:
+                return await self._exporter.export(address, opened)
+        return await self._exporter.export(address, file)
+
+    async def aimport(self, file: str | os.PathLike[str] | IO[bytes]) -> dict[str, int]:
+        """Import every thread of a file that `aexport` wrote, into this store; each is verified when it is there.
+
+        file: a path, or an open binary file that can be read twice (seekable). Returns the counts of threads,
+        checkpoints and messages. Raises ValueError, with the line's number, for a file that is damaged or not whole,
+        and for a thread that is there already: nothing is imported then.
+        """
+        if isinstance(file, str | os.PathLike):
+            with _read(file) as opened:
+                return await self._importer.load(opened)
+        return await self._importer.load(file)
+
+    export = face(aexport)
+    import_ = face(aimport)
+
+
+def _written(path: str | os.PathLike[str]) -> IO[bytes]:
+    Path(path).touch(mode=0o600)
+    return Path(path).open("wb")
+
+
+def _read(path: str | os.PathLike[str]) -> IO[bytes]:
+    return Path(path).open("rb")
