@@ -18,10 +18,19 @@ from typing import Any
 
 from threadline import AgentState, Message, SqliteCheckpointer, TextBlock
 
-WORDS = (
-    "flight booking passenger baggage policy refund certificate payment gift card economy cabin Oslo "
-    "Bergen"
-).split()
+WORDS = [
+    "flight",
+    "booking",
+    "passenger",
+    "baggage",
+    "policy",
+    "refund",
+    "payment",
+    "gift card",
+    "cabin",
+    "Oslo",
+    "Bergen",
+]
 CONFIG = {"thread_id": "long"}
 
 

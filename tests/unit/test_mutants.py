@@ -44,6 +44,11 @@ def without(*reasons: Reason) -> Mutant:
     return lambda patch: patch.setattr(memory, "judge", lenient)
 
 
+def ignores_expected(patch: Patch) -> None:
+    without(Reason.CONFLICT)(patch)
+    patch.setattr(states, "_meets", lambda expected, ground: True)
+
+
 def applying(change: Callable[[Batch], Batch]) -> Mutant:
     """A backend that writes another batch than the one it was given."""
     apply = MemoryBackend._apply
@@ -186,7 +191,7 @@ MUTANTS: dict[str, tuple[Mutant, Callable[..., Any], dict[str, Any]]] = {
         C.test_p8_another_user_finds_nothing,
         {"owner": "alice", "user": "bob"},
     ),
-    "ignores what is expected": (without(Reason.CONFLICT), C.test_p6_a_race_has_one_winner, {}),
+    "ignores what is expected": (ignores_expected, C.test_p6_expected_version, {}),
     "resurrects on a put with a base": (resurrects, C.test_p7_a_late_writer_cannot_resurrect, {}),
     "begins versions anew": (versions_begin_anew, C.test_p7_a_new_life_is_another_thread, {}),
     "moves what is put again": (upsert_moves, C.test_p5_putting_again_replaces_in_place, {}),

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from threadline.history.freeing import Span, Stock, Version, free_rows, joined, releases, steps
+from threadline.history.freeing import Span, free_rows, joined, releases
 from threadline.history.retention import Decision, Gone, Keep, Meta, RetentionPolicy, decide
 from threadline.history.row import Range
 

@@ -16,7 +16,12 @@ the async and the sync face, and its name begins with the promise that it checks
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import pytest
+
+if TYPE_CHECKING:
+    from threadline.testing.machine import CheckpointerMachine as CheckpointerMachine
 
 # Before the parts are imported, so that their asserts say what they compared.
 pytest.register_assert_rewrite(
@@ -34,4 +39,12 @@ pytest.register_assert_rewrite(
 
 from threadline.testing.contract import CheckpointerContract as CheckpointerContract  # noqa: E402
 
-__all__ = ["CheckpointerContract"]
+__all__ = ["CheckpointerContract", "CheckpointerMachine"]
+
+
+def __getattr__(name: str) -> Any:
+    if name != "CheckpointerMachine":  # It needs Hypothesis, which the contract does not.
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from threadline.testing.machine import CheckpointerMachine
+
+    return CheckpointerMachine

@@ -8,6 +8,7 @@ from threadline.testing.contract_messages import (
     MessagesContract,
     RemovalContract,
 )
+from threadline.testing.contract_past import ForkContract, PastContract, TransferContract
 from threadline.testing.contract_search import SearchContract
 from threadline.testing.contract_states import StateClassContract, StatesContract
 from threadline.testing.contract_store import RetryContract, StoreContract
@@ -21,6 +22,9 @@ class CheckpointerContract(
     StateClassContract,
     HistoryContract,
     BasesContract,
+    PastContract,
+    ForkContract,
+    TransferContract,
     MessagesContract,
     RemovalContract,
     DeletedLogContract,

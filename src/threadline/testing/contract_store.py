@@ -149,7 +149,7 @@ class StoreContract(FaceTests):
         assert await read(after=seqs[3], before=seqs[5]) == [b"4"]
         assert await read(ext_ids=("e1", "e5", "none")) == [b"1", b"5"]
         assert await read(role="r", limit=1) == [b"0"]
-        assert await read(terms=(7,)) == await read(words=("two words",)) == [b"w"]
+        assert await read(terms=(7,)) == await read(words=("two", "words")) == [b"w"]
         assert await read(words=("words",)) == [b"w"]
         assert await read(words=("word",)) == await read(terms=(8,)) == []
         again = await _commit(face, at(), entries=(_entry(b"new", ext_id="e1"),))

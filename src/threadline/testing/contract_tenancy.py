@@ -14,6 +14,7 @@ import pytest
 
 from threadline.checkpointer import BaseCheckpointer
 from threadline.errors import ThreadlineError, ThreadNotFoundError
+from threadline.history.retention import RetentionPolicy
 from threadline.model import AgentState, ThreadInfo
 from threadline.store import Head
 from threadline.testing.faces import Face, FaceTests, at, picture, said
@@ -60,7 +61,7 @@ CALLS: list[tuple[str, Callable[[Face, Any], Any], Any]] = [
     ("adiff", lambda f, c: f.adiff(c, 1), ValueError),
     ("aexport", lambda f, c: f.aexport(c, io.BytesIO()), ...),
     ("averify", lambda f, c: f.averify(c), ...),
-    ("aprune", lambda f, c: f.aprune(c, dry_run=True), ...),
+    ("aprune", lambda f, c: f.aprune(c, RetentionPolicy(keep_last=1, keep_named=False)), ...),
 ]  # fmt: skip
 #: Methods that are about no thread.
 NO_THREAD = {"asetup", "arelease", "ahealth", "aimport"}
@@ -286,6 +287,7 @@ async def _filled(face: Face, config: dict[str, Any]) -> None:
     await face.aput_state(
         config, AgentState(context=said("one")), name="first", messages=said("one")
     )
+    await face.aput_state(config, AgentState(context=said("one")))
     info = ThreadInfo(thread_id=config["thread_id"], thread_name="one")
     await face.aput_thread(config, info)
     await face.aget_state(config)

@@ -193,7 +193,7 @@ class ValuesContract(FaceTests):
 
     async def test_p9_large_texts_come_back(self, face: Face) -> None:
         """5 MB in a field, in an item and in a message; and they are kept once."""
-        text = "\x00日本 text " * 500_000
+        text = "\x00日本 text " * 390_000
         state = {"text": text, "log": [{"text": text}], "n": 1}
         await face.aput_state(at(), state, messages=said(text))
         assert await face.twin().aget_state(at()) == state
@@ -214,7 +214,7 @@ class ValuesContract(FaceTests):
             Board(name="b", cells=other["cells"]),
             Board(name="b", cells=(1, 2)),  # type: ignore[arg-type]
             AgentState.model_construct(
-                context=["text"], execution_meta=AgentState().execution_meta
+                context=other["context"], execution_meta=AgentState().execution_meta
             ),
         ]
         for state in wrong:

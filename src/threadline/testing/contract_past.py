@@ -1,0 +1,199 @@
+"""What can be done with a past: naming, rolling back, forking, verifying, carrying it to another store."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pytest
+
+from threadline.checkpointer import InMemoryCheckpointer
+from threadline.errors import ConflictError, ThreadNotFoundError
+from threadline.model import AgentState, Message, ThreadInfo
+from threadline.testing.faces import Face, FaceTests, at
+
+
+async def _grown(face: Face, count: int = 40, **address: Any) -> AgentState:
+    """A state put `count` times: a message and a field more each time, an edit and a trim now and then."""
+    state = AgentState()
+    for n in range(1, count + 1):
+        message = Message.text_message(f"message {n}", message_id=f"m{n}")
+        state.context.append(message)
+        state.context_summary = f"summary {n} " * 8
+        if n % 11 == 0:
+            state.context[0].metadata["edited"] = n
+        if n % 13 == 0:
+            state.context = state.context[2:]
+        await face.aput_state(at(**address), state, messages=[message])
+    return state
+
+
+async def _versions(face: Face, config: dict[str, Any]) -> dict[int, Any]:
+    checkpoints = await face.alist_checkpoints(config)
+    return {c.version: await face.aget_state({**config, "version": c.version}) for c in checkpoints}
+
+
+class PastContract(FaceTests):
+    """Naming and rolling back."""
+
+    async def test_p5_a_name_can_be_given_later_and_moves_no_version(self, face: Face) -> None:
+        """Several may share a name; the latest is found by it; None takes it away."""
+        await _grown(face, 5)
+        for version in (2, 4):
+            named = await face.aname_checkpoint(at(version=version), "good")
+            assert (named.version, named.name) == (version, "good")
+        assert [c.version for c in await face.alist_checkpoints(at(), name="good")] == [4, 2]
+        assert await face.aget_state(at(name="good")) == await face.aget_state(at(version=4))
+        await face.aname_checkpoint(at(version=4), None)
+        assert (await face.aget_checkpoint(at(name="good"))).version == 2
+        assert (await face.aget_checkpoint(at())).version == 5
+        with pytest.raises(ValueError, match="no checkpoint"):
+            await face.aname_checkpoint(at(version=9), "x")
+        with pytest.raises(ThreadNotFoundError):
+            await face.aname_checkpoint(at(thread_id="none"), "x")
+
+    async def test_p5_a_rollback_is_a_new_checkpoint(self, face: Face) -> None:
+        """Nothing is erased, the old state is the head again, and work goes on from there."""
+        await _grown(face)
+        before = await _versions(face, at())
+        back = await face.arollback(at(), 12, metadata={"why": "wrong turn"})
+        assert (back.version, back.parent_version) == (41, 40)
+        assert back.metadata == {"why": "wrong turn"}
+        for other in (face, face.twin()):
+            state = await other.aget_state(at(state_class=AgentState))
+            assert state == before[12]
+        state = await face.aget_state(at())
+        state.context.append(Message.text_message("another way"))
+        await face.aput_state(at(), state)
+        assert await face.twin().aget_state(at(state_class=AgentState)) == state
+        for version, old in before.items():
+            assert await face.aget_state(at(version=version)) == old
+        assert (await face.averify(at())).problems == []
+
+    async def test_p6_a_rollback_respects_the_expected_version(self, face: Face) -> None:
+        """`expected_version` other than the head is a conflict; a loaded state conflicts after it."""
+        late = await _grown(face, 6)
+        with pytest.raises(ConflictError):
+            await face.arollback(at(), 2, expected_version=5)
+        await face.arollback(at(), 2, expected_version=6)
+        with pytest.raises(ConflictError):
+            await face.aput_state(at(), late)
+        for missing in (99, "no such name"):
+            with pytest.raises(ValueError, match="no checkpoint"):
+                await face.arollback(at(), missing)
+        with pytest.raises(TypeError):
+            await face.arollback(at(), True)
+
+    async def test_p1_rollback_fork_and_name_happen_once(self, face: Face) -> None:
+        """A retry with the same op_id gives the first result."""
+        await _grown(face, 4)
+        op_id = "ab" * 16
+        first = await face.arollback(at(), 2, op_id=op_id)
+        assert (await face.arollback(at(), 2, op_id=op_id)).version == first.version
+        fork = await face.afork(at(), "fork", op_id="cd" * 16)
+        again = await face.afork(at(), "fork", op_id="cd" * 16)
+        assert again.version == fork.version == 1
+        assert len(await face.alist_checkpoints(at(thread_id="fork"))) == 1
+
+
+class ForkContract(FaceTests):
+    """Forking in the store."""
+
+    async def test_a_fork_is_the_state_and_shares_nothing(self, face: Face) -> None:
+        """At the head and in the past; ids stay; neither side sees the other's changes; the parent may go."""
+        await _grown(face)
+        await face.aput_thread(
+            at(), ThreadInfo(thread_id="t", thread_name="Parent", metadata={"a": 1})
+        )
+        kept = await face.aget_state(at(version=17))
+        await face.afork(at(version=17), "fork")
+        fork = at(thread_id="fork")
+        state = await face.aget_state(fork)
+        assert state == kept
+        assert [m.message_id for m in await face.alist_messages(fork)] == [
+            f"m{n}" for n in range(1, 18)
+        ]
+        info = await face.aget_thread(fork)
+        assert (info.thread_name, info.metadata) == ("Parent", {"a": 1})
+        assert (info.forked_from.thread_id, info.forked_from.version) == ("t", 17)
+        for n in range(30):
+            state.context.append(Message.text_message(f"fork {n}"))
+            await face.aput_state(fork, state)
+        assert await face.aget_state(at(version=17)) == kept
+        found = await face.alist_messages(fork, search="message 3")
+        assert [m.message_id for m in found] == ["m3"]
+        assert await face.adelete_thread(at())
+        assert await face.twin().aget_state({**fork, "state_class": AgentState}) == state
+        assert (await face.averify(fork)).problems == []
+
+    async def test_p8_a_fork_inherits_the_owner(self, face: Face) -> None:
+        """Whoever makes it; another user can neither fork nor see it."""
+        await _grown(face, 3, user_id="alice")
+        with pytest.raises(ThreadNotFoundError):
+            await face.afork(at(user_id="bob"), "fork")
+        await face.afork(at(), "fork")
+        assert await face.aget_state(at(thread_id="fork", user_id="bob")) is None
+        assert await face.aget_state(at(thread_id="fork", user_id="alice")) is not None
+
+    async def test_a_fork_goes_only_where_nothing_is(self, face: Face) -> None:
+        """Not into a thread with a state, nor into itself."""
+        await _grown(face, 2)
+        await face.aput_state(at(thread_id="taken"), {"n": 1})
+        for thread_id in ("taken", "t"):
+            with pytest.raises(ValueError):
+                await face.afork(at(), thread_id)
+        with pytest.raises(ThreadNotFoundError):
+            await face.afork(at(thread_id="none"), "fork")
+        assert await face.aget_state(at(thread_id="taken")) == {"n": 1}
+
+
+class TransferContract(FaceTests):
+    """Export, import and verify."""
+
+    async def test_an_exported_thread_is_imported_equal(self, face: Face) -> None:
+        """Into another store: every version, message, name, owner and lineage; and it goes on from there."""
+        await _grown(face, user_id="alice")
+        await face.aname_checkpoint(at(version=7), "seven")
+        await face.aredact(at(), "m20")
+        await face.arollback(at(), 30)
+        await face.afork(at(version=9), "fork")
+        file = io.BytesIO()
+        written = await face.aexport({}, file)
+        assert written["threads"] == 2
+        other = Face(InMemoryCheckpointer(), face.mode)
+        file.seek(0)
+        read = await other.aimport(file) if face.mode == "async" else other.target.import_(file)
+        assert read == {key: written[key] for key in ("threads", "checkpoints", "messages")}
+        for config in (at(), at(thread_id="fork")):
+            assert await _versions(other, config) == await _versions(face, config)
+            assert await other.alist_messages(config) == await face.alist_messages(config)
+            theirs, ours = (
+                await other.alist_checkpoints(config),
+                await face.alist_checkpoints(config),
+            )
+            plain = [[{**c.to_dict(), "incarnation": ""} for c in each] for each in (theirs, ours)]
+            assert plain[0] == plain[1]
+            assert (await other.averify(config)).problems == []
+        assert (await other.aget_thread(at(thread_id="fork"))).forked_from.version == 9
+        state = await other.aget_state(at(user_id="alice"))
+        state.context.append(Message.text_message("elsewhere"))
+        await other.aput_state(at(user_id="alice"), state)
+        assert await other.aget_state(at(user_id="alice")) == state
+
+    async def test_a_damaged_file_imports_nothing(self, face: Face) -> None:
+        """A flipped bit, a missing end, another format, and a thread that is there."""
+        await _grown(face, 8)
+        file = io.BytesIO()
+        await face.aexport(at(), file)
+        whole = file.getvalue()
+        flipped = bytearray(whole)
+        flipped[len(whole) // 2] ^= 1
+        cut = b"".join(whole.splitlines(keepends=True)[:-1])
+        other = InMemoryCheckpointer()
+        for bad in (bytes(flipped), cut, whole + b"{}\n", b"{}\n", b"", whole[1:]):
+            with pytest.raises(ValueError, match="line"):
+                await other.aimport(io.BytesIO(bad))
+        assert await other.alist_threads({}) == []
+        with pytest.raises(ValueError, match="there already"):
+            await face.target.aimport(io.BytesIO(whole))
+        assert (await face.averify(at())).problems == []
