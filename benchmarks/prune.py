@@ -20,10 +20,11 @@ from typing import Any
 from threadline import AgentState, Message, SqliteCheckpointer
 from threadline.history.retention import RetentionPolicy
 
-WORDS = (
+TALK = (
     "flight booking reservation passenger baggage policy refund certificate payment card cabin upgrade cancel Oslo "
     "Bergen departure arrival confirm user profile insurance travel membership the of to and in is for on with that"
-).split()
+)
+WORDS = TALK.split()
 WINDOW = 50
 CONFIG = {"thread_id": "long"}
 
@@ -110,7 +111,7 @@ def run(directory: Path, count: int, keep: int, batch_size: int, pause: float) -
         Path(str(path) + ".stop").touch()
         writer.wait()
     out |= {"dry_run_s": dried - began, "prune_s": ended - dried}
-    out |= {name: value for name, value in report.to_dict().items() if name != "threads"}
+    out["pruned"] = {n: value for n, value in report.to_dict().items() if n != "threads"}
     out["dry_run_checkpoints"] = dry.checkpoints
     puts = [tuple(map(float, line.split())) for line in log.read_text().splitlines()]
     out["waits_alone"] = waits([took for at, took, _ in puts if at + took < began])

@@ -79,18 +79,13 @@ class MemoryBackend(Backend):
     async def commit(self, batches: Sequence[Batch]) -> list[Commit]:
         self._check_open()
         with self._lock:
-            known = [self._committed(batch) for batch in batches]
+            known = [_committed(self._threads.get(batch.key), batch) for batch in batches]
             for batch, commit in zip(batches, known, strict=True):
                 if commit is None:
                     self._check(batch)
             return [
                 commit or self._apply(batch) for batch, commit in zip(batches, known, strict=True)
             ]
-
-    def _committed(self, batch: Batch) -> Commit | None:
-        thread = self._threads.get(batch.key)
-        commit = thread.journal.get(batch.op_id) if thread else None
-        return dataclasses.replace(commit, duplicate=True) if commit else None
 
     def _check(self, batch: Batch) -> None:
         thread = self._threads.get(batch.key)
@@ -360,6 +355,11 @@ class MemoryBackend(Backend):
             and query.user in (None, thread.row.user)
             and thread.terms.issuperset(query.terms)
         ]
+
+
+def _committed(thread: Thread | None, batch: Batch) -> Commit | None:
+    commit = thread.journal.get(batch.op_id) if thread else None
+    return dataclasses.replace(commit, duplicate=True) if commit else None
 
 
 def _find(space: Space, at: At | None) -> CheckpointRow | None:
