@@ -31,6 +31,7 @@ from threadline.batch import ThreadFacts as ThreadFacts
 from threadline.batch import ThreadPut as ThreadPut
 from threadline.batch import ThreadRow as ThreadRow
 from threadline.batch import judge as judge
+from threadline.batch import judge_again as judge_again
 from threadline.history.row import Blob as Blob
 from threadline.history.row import Range as Range
 from threadline.history.row import Row as Row
@@ -87,7 +88,8 @@ class ThreadQuery:
 
 @dataclass(frozen=True, slots=True)
 class SlotQuery:
-    """Slots of a kind (None: of every kind, kind by kind) whose key begins with `prefix`, in byte order of their UTF-8 keys, behind `after`."""
+    """Slots of a kind (None: of every kind, kind by kind) whose key begins with `prefix`, in byte order of their
+    UTF-8 keys, behind `after`."""
 
     kind: str | None
     prefix: str = ""

@@ -329,3 +329,9 @@ def judge(batch: Batch, thread: ThreadFacts | None, head: HeadFacts) -> None:
         raise Refused(Reason.CONFLICT, current)
     if head.last_version != batch.last_version:
         raise Refused(Reason.STALE, current)
+
+
+def judge_again(batch: Batch, thread: ThreadFacts) -> None:
+    """Raise `Refused` unless the result of a batch that was committed before may be told to this caller. Pure."""
+    if thread.live and batch.user is not None and thread.user != batch.user:
+        raise Refused(Reason.MISSING)

@@ -58,7 +58,7 @@ def applying(change: Callable[[Batch], Batch]) -> Mutant:
 
 
 def no_journal(patch: Patch) -> None:
-    patch.setattr(MemoryBackend, "_committed", lambda self, batch: None)
+    patch.setattr(memory, "_committed", lambda thread, batch: None)
 
 
 def readers_see_all(patch: Patch) -> None:
@@ -122,7 +122,7 @@ def half_a_commit(patch: Patch) -> None:
     async def commit(self: MemoryBackend, batches: Any) -> Any:
         commits = []
         for batch in batches:
-            known = self._committed(batch)
+            known = memory._committed(self._threads.get(batch.key), batch)
             if known is None:
                 self._check(batch)
             commits.append(known or self._apply(batch))
@@ -288,6 +288,5 @@ def test_no_part_of_the_contract_hides_another() -> None:
                 assert name not in seen, (name, part, seen[name])
                 seen[name] = part
     assert len(seen) > 100
-    assert all(name.startswith("test_p") for name in seen)
     promised = {name.split("_")[1] for name in seen}
     assert promised >= {"p1", "p2", "p3", "p5", "p6", "p7", "p8", "p9", "p12"}

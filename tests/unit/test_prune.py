@@ -18,10 +18,11 @@ from typing import Any
 import pytest
 
 from threadline import AgentState, InMemoryCheckpointer, Message, SqliteCheckpointer, clock
-from threadline.backend import Batch, CheckpointQuery, Commit, Reason, Refused
+from threadline.backend import Batch, CheckpointQuery, Commit, Reason, Refused, SlotQuery
 from threadline.backends.memory import MemoryBackend
 from threadline.checkpointer.base import BaseCheckpointer
 from threadline.checkpointer.prune import PAGE, PruneReport
+from threadline.checkpointer.verify import GAP, gap_key
 from threadline.config import read_config
 from threadline.history.freeing import joined
 from threadline.history.logs import read_marks
@@ -63,6 +64,12 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Make]:
         each.release()
 
 
+@pytest.fixture
+def short_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many rows from few items."""
+    monkeypatch.setattr("threadline.history.logs.ROW_BYTES", 600)
+
+
 class Writer:
     """Puts random states to a thread and remembers what each version was."""
 
@@ -71,6 +78,7 @@ class Writer:
         self.config = {**CONFIG, **config}
         self.state = AgentState()
         self.was: dict[int, str | None] = {}
+        self.digests: dict[int, bytes] = {}
 
     def text(self, size: int) -> str:
         return "".join(self.rng.choices("abcdefghijklmnop ", k=size))
@@ -87,7 +95,7 @@ class Writer:
                     context.insert(rng.randrange(len(context)), Message.text_message(self.text(9)))
                 case 3:
                     # A large field (a blob) that often has an old value again; or a middling one.
-                    self.state.context_summary = rng.choice("xyz") * rng.choice([4, 900, 6000])
+                    self.state.context_summary = rng.choice("stuvwxyz") * rng.choice([4, 900, 6000])
                 case 4:
                     self.state.execution_meta.step = rng.randrange(4)
                 case _:
@@ -136,7 +144,21 @@ class Writer:
             found.append(each.version)
         report = self.checkpointer.verify(self.config)
         assert report.problems == []
+        self.check_gaps()
         return sorted(found)
+
+    def check_gaps(self) -> None:
+        """The digest of every parent that is gone is kept, and no other."""
+        rows = self.checkpointer.store.read(self.config, CheckpointQuery())
+        self.digests |= {row.version: row.digest for row in rows}
+        there = {row.version for row in rows}
+        slots = self.checkpointer.store.read(self.config, SlotQuery(GAP))
+        kept = {slot.key: slot.payload for slot in slots}
+        cut = [row for row in rows if row.parent_version and row.parent_version not in there]
+        assert kept.keys() == {gap_key(row.version) for row in cut}
+        for row in cut:
+            digest = kept[gap_key(row.version)]
+            assert digest == self.digests.get(row.parent_version or 0, digest)
 
 
 def measure(checkpointer: BaseCheckpointer) -> dict[str, int]:
@@ -180,7 +202,8 @@ def a_policy(rng: random.Random) -> RetentionPolicy:
     )
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.usefixtures("short_rows")
+@pytest.mark.parametrize("seed", range(6))
 def test_what_is_kept_reads_back_equal_through_edits_rollbacks_and_more_prunes(
     make: Make, seed: int
 ) -> None:
@@ -357,6 +380,7 @@ def test_a_thread_deleted_meanwhile(make: Make, monkeypatch: pytest.MonkeyPatch)
     assert len(checkpointer.list_checkpoints(CONFIG)) == 9
 
 
+@pytest.mark.usefixtures("short_rows")
 def test_a_prune_that_ends_at_any_commit_leaves_a_readable_thread(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -375,8 +399,9 @@ def test_a_prune_that_ends_at_any_commit_leaves_a_readable_thread(
 
     monkeypatch.setattr(backend, "commit", dies)
     monkeypatch.setattr("threadline.history.freeing.STEP_ITEMS", 2)
-    for _ in range(12):
+    for _ in range(8):
         writer.play(30)
+        writer.check_gaps()
         left = rng.randint(0, 12)
         try:
             checkpointer.prune(CONFIG, LAST_3, batch_size=4)

@@ -573,7 +573,9 @@ def test_threads_are_listed_by_activity(store: Store) -> None:
     keys = [b"thread%010d" % n for n in range(5)]
     for n, key in enumerate(keys):
         owner = "s:a" if n % 2 else None
-        store.commit(write(key, user=owner, thread=ThreadPut(info=b"i", terms=(7, n), title=f"t{n}")))
+        store.commit(
+            write(key, user=owner, thread=ThreadPut(info=b"i", terms=(7, n), title=f"t{n}"))
+        )
     store.commit(write(keys[0]))
 
     def listed(**query: Any) -> list[int]:

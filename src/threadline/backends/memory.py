@@ -35,6 +35,7 @@ from threadline.backend import (
     ThreadQuery,
     ThreadRow,
     judge,
+    judge_again,
 )
 from threadline.backends.memory_thread import (
     Space,
@@ -152,7 +153,7 @@ class MemoryBackend(Backend):
                 thread.terms = frozenset(said.terms)
                 row = dataclasses.replace(row, info=said.info, title=said.title, key_id=said.key_id)
             row = dataclasses.replace(
-                row, user=row.user or said.owner, lineage=said.lineage or row.lineage
+                row, user=row.user or said.owner, lineage=row.lineage or said.lineage
             )
         thread.row = dataclasses.replace(
             row,
@@ -359,7 +360,13 @@ class MemoryBackend(Backend):
 
 def _committed(thread: Thread | None, batch: Batch) -> Commit | None:
     commit = thread.journal.get(batch.op_id) if thread else None
-    return dataclasses.replace(commit, duplicate=True) if commit else None
+    if thread is None or commit is None:
+        return None
+    if thread.row is not None:
+        row = thread.row
+        names = (row.tenant, row.app, row.thread_id)
+        judge_again(batch, ThreadFacts(True, names, row.user, row.incarnation, row.gc))
+    return dataclasses.replace(commit, duplicate=True)
 
 
 def _find(space: Space, at: At | None) -> CheckpointRow | None:

@@ -8,7 +8,17 @@ from __future__ import annotations
 import sqlite3
 from typing import Any
 
-from threadline.backend import Batch, Commit, HeadFacts, Reason, Refused, SlotPut, ThreadPut, judge
+from threadline.backend import (
+    Batch,
+    Commit,
+    HeadFacts,
+    Reason,
+    Refused,
+    SlotPut,
+    ThreadPut,
+    judge,
+    judge_again,
+)
 from threadline.backends import sqlite_past
 from threadline.backends.sqlite_entries import EntryLog, Words
 from threadline.backends.sqlite_file import SQL
@@ -34,6 +44,7 @@ def apply(db: sqlite3.Connection, batch: Batch, words: Words, now: int) -> Commi
     if found is not None:
         where = {"thread": found.id, "op_id": batch.op_id}
         if done := db.execute(SQL["find_operation"], where).fetchone():
+            judge_again(batch, found.thread())
             return told_again(done)
     judge(batch, found.thread() if found else None, found.head() if found else HeadFacts())
     if found is None or not found.live:

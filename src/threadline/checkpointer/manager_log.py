@@ -155,21 +155,23 @@ class SessionLog:
         """
         token = op_id or clock.new_id()
         with self._lock:
-            view = self._view or self._look(None)
+            view, kept = self._view or self._look(None), self._view is not None
             for _ in range(ATTEMPTS):
                 change = plan(view)
+                if change is None and kept:  # No commit will say whether that view still holds.
+                    view, kept = self._look(view), False
+                    change = plan(view)
                 if change is None:
                     self._view = view
                     return None
-                self._view = (
-                    None  # Whatever happens now: it is not known until the store has answered.
-                )
+                # Whatever happens now, what there is is not known until the store has answered.
+                self._view = None
                 try:
                     commit = self._commit(kind, token, view, change)
                 except (ConflictError, ThreadNotFoundError) as error:
                     if isinstance(error, ThreadNotFoundError) and view.incarnation is None:
                         raise
-                    view = self._look(view)
+                    view, kept = self._look(view), False
                     continue
                 if not commit.duplicate and view.incarnation is not None:
                     self._view = _after(view, change, commit)

@@ -13,7 +13,7 @@ from threadline.codec.envelope import Codec, Where
 from threadline.codec.records import decode_message, encode_message
 from threadline.codec.rows import JSON
 from threadline.codec.searchtext import Query, read_query, words
-from threadline.codec.terms import matches, terms_of
+from threadline.codec.terms import matches
 from threadline.config import LONG, Address, text_id
 from threadline.errors import ConflictError
 from threadline.model import Message
@@ -43,13 +43,12 @@ def encode_entries(
             f"messages must be a list of Message objects, not a {type(messages).__name__}"
         )
     meta = engine.seal(dict(metadata), Where("meta")).data if metadata else None
-    terms = terms_of(metadata) if metadata else ()
     puts: dict[str, EntryPut] = {}
     for message in messages:
         entry = encode_entry(engine, message, meta)
         if on_duplicate == "ignore" and entry.ext_id in puts:
             continue
-        puts[str(entry.ext_id)] = EntryPut(entry, terms, on_duplicate)
+        puts[str(entry.ext_id)] = EntryPut(entry, on_duplicate=on_duplicate)
     return tuple(puts.values())
 
 
@@ -147,14 +146,15 @@ class Messages:
                 newest=newest,
                 limit=page,
                 role=role,
-                terms=terms_of(metadata) if metadata else (),
                 words=query.words if query else (),
             )
             entries = await self._engine.backend.read_entries(key, ns, address.user, asked)
             for entry in entries:
-                if entry.kind != MESSAGE or not self._has(entry, metadata):
+                if entry.kind != MESSAGE:
                     continue
                 message = decode_entry(self._engine, entry)
+                if metadata and not matches(message.metadata, metadata):
+                    continue
                 if query is None or query.matches(message.text()):
                     yield message
             if len(entries) < page:
@@ -248,13 +248,6 @@ class Messages:
             return None
         message = decode_entry(self._engine, entry)
         return message if query.matches(message.text()) else None
-
-    def _has(self, entry: Entry, metadata: Mapping[str, Any] | None) -> bool:
-        if not metadata:
-            return True
-        if entry.meta is None:
-            return False
-        return matches(self._engine.open(entry.meta, entry.key_id, Where("meta")), metadata)
 
     async def _remove(self, address: Address, kind: str, op_id: str | None, **parts: Any) -> int:
         batch = await self.batch(address, kind, op_id, **parts)

@@ -235,7 +235,7 @@ class States:
             merged=sealed.merged,
             blobs=sealed.blobs,
             entries=put.entries,
-            thread=put.lineage if ground.version == 0 else None,
+            thread=_described(put, ground),
         )
 
     async def _publish(
@@ -365,3 +365,12 @@ def _row(batch: Batch) -> CheckpointRow:
     if batch.checkpoint is None:
         raise ValueError("a put's batch has a checkpoint")
     return batch.checkpoint
+
+
+def _described(put: _Put, ground: Ground) -> ThreadPut | None:
+    """Where a fork comes from: said of a thread that begins with it; one that was there keeps its owner."""
+    if put.lineage is None or ground.version != 0:
+        return None
+    return (
+        put.lineage if ground.incarnation is None else dataclasses.replace(put.lineage, owner=None)
+    )

@@ -102,7 +102,10 @@ class Threads:
             )
             rows = await self._engine.backend.read_threads(query)
             for row in rows:
-                if wanted is not None and wanted not in f"{row.title or ''}\n{_title(row.thread_id)}":
+                if (
+                    wanted is not None
+                    and wanted not in f"{row.title or ''}\n{_title(row.thread_id)}"
+                ):
                     continue
                 info = self._info(row)
                 if metadata and not matches(info.metadata, metadata):

@@ -29,6 +29,9 @@ from threadline.model.state import AgentState
 #: How a state was put, as the head says it: enough to refuse reading it as something that would lose fields.
 AGENT, MODEL, DATACLASS, DICT, VALUE, NONE = "agent", "model", "dataclass", "dict", "value", "none"
 
+#: How many kinds of items are remembered to have come back equal, for each list field.
+MOST_PROVEN = 1000
+
 
 class Shape:
     """How the objects of one class are taken apart and put together."""
@@ -49,6 +52,8 @@ class Shape:
                 f"a state is an AgentState, another pydantic model, a dataclass or a dict, not a {kind.__name__}"
             )
         self._adapters: dict[str, TypeAdapter[Any] | None] = {}
+        #: By list field: what items were made of (their classes, in order) that came back equal.
+        self._proven: dict[str, set[tuple[object, ...]]] = {}
 
     def has(self, field: str) -> bool:
         """Whether an object of this class gives back a field of this name."""
@@ -82,12 +87,19 @@ class Shape:
     def encode_items(
         self, field: str, items: Sequence[Any], known: Callable[[bytes], bool] = lambda data: False
     ) -> list[bytes]:
-        """The JSON bytes of each item of a list field; those that are not `known` already are checked to come
-        back equal."""
+        """The JSON bytes of each item of a list field, known to come back equal. Those whose bytes are `known` are
+        not read back again, if items made of the very same classes were."""
         if field not in self.fields:
             return [encode(item) for item in items]
         encoded = [encode_typed(item) for item in items]
-        fresh = [pair for pair in encoded if not known(pair[0])]
+        proven = self._proven.setdefault(field, set())
+        fresh = [
+            (data, met)
+            for data, met in encoded
+            if not all(isinstance(each, type) for each in met)
+            or tuple(met) not in proven
+            or not known(data)
+        ]
         again = self._again(field, [decode(data) for data, _ in fresh]) if fresh else []
         if not isinstance(again, list) or len(again) != len(fresh):
             raise NotStorableError(
@@ -99,6 +111,8 @@ class Shape:
                     f"an item of field {field!r} of {self.kind.__name__} would not come back equal: "
                     f"a value in it has another type than its field's ({wanted[0][:80]!r}...)"
                 )
+        if len(proven) < MOST_PROVEN:
+            proven.update(tuple(met) for _, met in fresh if all(isinstance(e, type) for e in met))
         return [data for data, _ in encoded]
 
     def build(self, fields: Mapping[str, Any]) -> Any:

@@ -33,6 +33,7 @@ pytest.register_assert_rewrite(
     f"{__name__}.contract_tenancy",
     f"{__name__}.contract_store",
     f"{__name__}.contract_values",
+    f"{__name__}.contract_past",
     f"{__name__}.faces",
     f"{__name__}.machine",
 )

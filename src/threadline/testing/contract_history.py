@@ -288,7 +288,7 @@ class BasesContract(FaceTests):
         await face.aput_state(at("c"), {"n": 1})
         assert (await face.aget_thread(at("c"))).forked_from is None
 
-    async def test_p8_a_fork_inherits_the_owner(self, face: Face) -> None:
+    async def test_p8_a_fork_by_a_put_inherits_the_owner(self, face: Face) -> None:
         """Also when the one who forks names no user; a user forks what they may read into what is theirs."""
         alice = at(user_id="alice")
         await face.aput_state(alice, {"n": 1})

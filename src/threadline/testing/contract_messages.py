@@ -111,7 +111,9 @@ class MessagesContract(FaceTests):
         found = await face.alist_messages(at())
         assert [m.metadata for m in found] == [beside, {**beside, "node": "own"}]
         for key, value in beside.items():
-            assert await face.alist_messages(at(), metadata={key: value}) == found
+            wanted = found[:1] if key == "node" else found
+            assert await face.alist_messages(at(), metadata={key: value}) == wanted
+        assert await face.alist_messages(at(), metadata={"node": "own"}) == found[1:]
         assert await face.alist_messages(at(), metadata={"step": True}) == []
         assert await face.alist_messages(at(), metadata={"t": [1, 2]}) == []
         for wrong, error in (({"x": object()}, NotStorableError), (["x"], TypeError)):

@@ -160,7 +160,7 @@ class ValuesContract(FaceTests):
         assert same((await other.aget_checkpoint(at())).metadata, kept)
         assert same((await other.aget_thread(at())).metadata, kept)
         assert len(await other.alist_checkpoints(at(), metadata=kept)) == 1
-        assert len(await other.alist_messages(at(), metadata=kept)) == 1
+        assert len(await other.alist_messages(at(), metadata=kept)) == 2
         assert len(await other.alist_threads({}, metadata=kept)) == 1
 
     @each_refused

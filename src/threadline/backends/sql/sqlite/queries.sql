@@ -184,7 +184,7 @@ UPDATE threads
 UPDATE threads
    SET title = iif(:info IS NULL, title, :title), key_id = iif(:info IS NULL, key_id, :key_id),
        info = coalesce(:info, info), user = coalesce(user, :owner),
-       lineage = coalesce(:lineage, lineage)
+       lineage = coalesce(lineage, :lineage)
  WHERE id = :thread
 
 -- put_head --
