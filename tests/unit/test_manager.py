@@ -264,7 +264,7 @@ def test_bad_arguments_are_refused(arguments: dict[str, Any], error: type[Except
         ("a", 1, {"k": object()}, NotStorableError),
         ("a", 1, [("k", 1)], TypeError),
     ],
-    ids=str,
+    ids=["empty", "none", "long", "object", "function", "metadata", "pairs"],
 )
 def test_what_cannot_be_kept_is_refused_and_nothing_is_stored(
     store: Store, name: Any, data: Any, metadata: Any, error: type[Exception]

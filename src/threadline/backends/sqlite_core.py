@@ -16,6 +16,7 @@ from threadline.backend import StoreInfo
 from threadline.backends import migrate, sqlite_file
 from threadline.backends.sqlite_entries import Projection, Words
 from threadline.backends.sqlite_file import SQL, FileLock, driver_errors
+from threadline.backends.sqlite_gate import GATE
 from threadline.backends.sqlite_writer import Writer
 from threadline.errors import DeadlineError, ReleasedError, SchemaError
 
@@ -118,13 +119,14 @@ class Core:
         """What `work` reads, stopped at `deadline` (seconds, monotonic). Raises DeadlineError, ReleasedError."""
         if clock.monotonic() > deadline:
             raise DeadlineError()
-        reader = self._borrow()
-        reader.deadline = deadline
-        try:
-            with driver_errors():
-                return work(reader.db)
-        finally:
-            self._give_back(reader)
+        with GATE:
+            reader = self._borrow()
+            reader.deadline = deadline
+            try:
+                with driver_errors():
+                    return work(reader.db)
+            finally:
+                self._give_back(reader)
 
     def _borrow(self) -> _Reader:
         with self._back:

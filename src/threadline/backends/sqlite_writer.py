@@ -25,6 +25,7 @@ from threadline.backends import sqlite_file
 from threadline.backends.sqlite_commit import apply
 from threadline.backends.sqlite_entries import Words
 from threadline.backends.sqlite_file import SQL, FileLock, translated
+from threadline.backends.sqlite_gate import GATE
 from threadline.errors import OutcomeUnknownError, ReleasedError, StorageFullError
 
 #: The most commits in one transaction.
@@ -104,11 +105,12 @@ class Writer:
     def _tidy(self) -> None:
         self.lock.acquire()
         try:
-            self._shrink()
-            if self._loose:
-                self._checkpoint_when_large()
-            else:
-                sqlite_file.checkpoint(self.db)  # The file itself ends earlier only then.
+            with GATE:
+                self._shrink()
+                if self._loose:
+                    self._checkpoint_when_large()
+                else:
+                    sqlite_file.checkpoint(self.db)  # The file itself ends earlier only then.
         except sqlite3.Error:
             self._loose = False  # Another time: nothing depends on it.
         finally:
@@ -126,17 +128,18 @@ class Writer:
         """Commit what is waiting. True when the last job was among it."""
         self.lock.acquire()
         try:
-            if not self._begin(first):
-                return False
-            group, last = self._take(first)
-            if group:
-                self._write(group)
-                if any(batch.frees or batch.erase for job in group for batch in job.batches):
-                    with contextlib.suppress(sqlite3.Error):
-                        self._shrink()
-                self._checkpoint_when_large()
-            else:
-                self.db.execute(SQL["rollback"])
+            with GATE:
+                if not self._begin(first):
+                    return False
+                group, last = self._take(first)
+                if group:
+                    self._write(group)
+                    if any(batch.frees or batch.erase for job in group for batch in job.batches):
+                        with contextlib.suppress(sqlite3.Error):
+                            self._shrink()
+                    self._checkpoint_when_large()
+                else:
+                    self.db.execute(SQL["rollback"])
         except Exception as error:  # noqa: BLE001 - the thread outlives every failure; the waiting one hears of it
             self._rollback()
             if first.future.set_running_or_notify_cancel():
