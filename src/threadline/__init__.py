@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from threadline.errors import ThreadlineError as ThreadlineError
     from threadline.errors import ThreadNotFoundError as ThreadNotFoundError
     from threadline.errors import UnavailableError as UnavailableError
+    from threadline.history.changes import Change as Change
+    from threadline.history.changes import StateDiff as StateDiff
+    from threadline.history.retention import RetentionPolicy as RetentionPolicy
     from threadline.model import AgentState as AgentState
     from threadline.model import AnnotationBlock as AnnotationBlock
     from threadline.model import AnnotationRef as AnnotationRef
@@ -73,6 +76,8 @@ _HOMES = {
         "ThreadlineError",
         "UnavailableError",
     ),
+    "threadline.history.changes": ("Change", "StateDiff"),
+    "threadline.history.retention": ("RetentionPolicy",),
     "threadline.model": (
         "AgentState",
         "AnnotationBlock",
