@@ -43,12 +43,18 @@ def text(size: int, rng: random.Random) -> str:
 
 def noise(size: int, rng: random.Random) -> str:
     """Random letters and digits, which hardly compress."""
-    return "".join(rng.choices("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789", k=size))
+    return "".join(
+        rng.choices("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789", k=size)
+    )
 
 
 def file_bytes(path: Path) -> int:
     """The file and its write-ahead log."""
-    return sum(each.stat().st_size for each in path.parent.glob(path.name + "*") if not each.name.endswith(("-shm", "-lock")))
+    return sum(
+        each.stat().st_size
+        for each in path.parent.glob(path.name + "*")
+        if not each.name.endswith(("-shm", "-lock"))
+    )
 
 
 class TurnsState(AgentState):
@@ -61,7 +67,9 @@ class TurnsState(AgentState):
     last_tool: str = ""
 
 
-def turns(directory: Path, make: Callable[[int, random.Random], str], count: int = 1000) -> dict[str, Any]:
+def turns(
+    directory: Path, make: Callable[[int, random.Random], str], count: int = 1000
+) -> dict[str, Any]:
     """A growing conversation: 2 messages of 300 bytes a turn, 1.5 KB of other fields of which some change."""
     rng = random.Random(7)
     path = directory / f"turns-{make.__name__}.db"
@@ -172,7 +180,9 @@ def detection(count: int = 2000) -> dict[str, Any]:
 
 def conversations(directory: Path, source: Path) -> dict[str, Any]:
     """Real conversations: the message log, then a state a message, then both, against the JSON text."""
-    threads = [json.loads(line) for line in source.read_text(encoding="utf-8").splitlines() if line.strip()]
+    threads = [
+        json.loads(line) for line in source.read_text(encoding="utf-8").splitlines() if line.strip()
+    ]
     parsed = [[Message.from_openai(each) for each in thread["messages"]] for thread in threads]
     total = sum(map(len, parsed))
     size = source.stat().st_size
@@ -187,7 +197,9 @@ def conversations(directory: Path, source: Path) -> dict[str, Any]:
         wrong = 0
         for thread in threads:
             config = {"thread_id": thread["thread_id"], "user_id": thread["user_id"]}
-            wrong += [m.to_openai() for m in checkpointer.list_messages(config)] != thread["messages"]
+            wrong += [m.to_openai() for m in checkpointer.list_messages(config)] != thread[
+                "messages"
+            ]
         out["threads_read_back_wrong"] = wrong
     out["log_with_search"] = file_bytes(log) / size
     for label, beside in (("states", False), ("both", True)):
@@ -226,7 +238,9 @@ def writers(directory: Path, tasks: int = 16, each: int = 150) -> dict[str, Any]
     connection = sqlite3.connect(directory / "bare.db", isolation_level=None)
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=FULL")
-    connection.execute("CREATE TABLE states (id INTEGER PRIMARY KEY, thread TEXT, version INTEGER, payload BLOB)")
+    connection.execute(
+        "CREATE TABLE states (id INTEGER PRIMARY KEY, thread TEXT, version INTEGER, payload BLOB)"
+    )
     bare = []
     ours = []
     for _ in range(3):
@@ -264,7 +278,9 @@ def processes(directory: Path, count: int = 16, puts: int = 500) -> dict[str, An
     """Processes that put to one file at once: errors, losses, and how long a put waits."""
     context = multiprocessing.get_context("spawn")
     path, waits = directory / "processes.db", context.Queue()
-    workers = [context.Process(target=_process, args=(str(path), n, puts, waits)) for n in range(count)]
+    workers = [
+        context.Process(target=_process, args=(str(path), n, puts, waits)) for n in range(count)
+    ]
     started = time.perf_counter()
     for worker in workers:
         worker.start()
@@ -297,8 +313,12 @@ def imports(runs: int = 15) -> dict[str, Any]:
     samples: dict[str, list[float]] = {name: [] for name in programs}
     for _ in range(runs):
         for name, program in programs.items():
-            code = f"import time; t = time.perf_counter(); {program}; print(time.perf_counter() - t)"
-            run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)  # noqa: S603
+            code = (
+                f"import time; t = time.perf_counter(); {program}; print(time.perf_counter() - t)"
+            )
+            run = subprocess.run(
+                [sys.executable, "-c", code], capture_output=True, text=True, check=True
+            )  # noqa: S603
             samples[name].append(float(run.stdout))
     medians = {name: statistics.median(values) for name, values in samples.items()}
     loaded = subprocess.run(  # noqa: S603
@@ -328,10 +348,24 @@ def threads_listed(directory: Path, count: int = 2000) -> dict[str, Any]:
 def main() -> None:
     """Run the chosen measurements and print one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", nargs="*", help="turns interleaved detection conversations writers processes imports threads")
-    parser.add_argument("--conversations", type=Path, help="a JSONL file of OpenAI-format conversations")
+    parser.add_argument(
+        "what",
+        nargs="*",
+        help="turns interleaved detection conversations writers processes imports threads",
+    )
+    parser.add_argument(
+        "--conversations", type=Path, help="a JSONL file of OpenAI-format conversations"
+    )
     options = parser.parse_args()
-    wanted = set(options.what) or {"turns", "interleaved", "detection", "writers", "processes", "imports", "threads"}
+    wanted = set(options.what) or {
+        "turns",
+        "interleaved",
+        "detection",
+        "writers",
+        "processes",
+        "imports",
+        "threads",
+    }
     if options.conversations:
         wanted.add("conversations")
     results: dict[str, Any] = {"python": sys.version.split()[0], "sqlite": sqlite3.sqlite_version}
