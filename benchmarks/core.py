@@ -21,16 +21,61 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter
+from pydantic import Field, TypeAdapter
 
 from threadline import AgentState, Message, SqliteCheckpointer, ThreadInfo
 from threadline.history.watch import Watch
 
-WORDS = (
-    "flight booking reservation passenger baggage policy refund certificate payment gift card economy business "
-    "cabin upgrade cancel Oslo Bergen departure arrival confirm user profile insurance travel membership the a of "
-    "to and in is for on with that this please could would thank you need change date time number"
-).split()
+WORDS = [
+    "flight",
+    "booking",
+    "reservation",
+    "passenger",
+    "baggage",
+    "policy",
+    "refund",
+    "certificate",
+    "payment",
+    "gift",
+    "card",
+    "economy",
+    "business",
+    "cabin",
+    "upgrade",
+    "cancel",
+    "Oslo",
+    "Bergen",
+    "departure",
+    "arrival",
+    "confirm",
+    "user",
+    "profile",
+    "insurance",
+    "travel",
+    "membership",
+    "the",
+    "a",
+    "of",
+    "to",
+    "and",
+    "in",
+    "is",
+    "for",
+    "on",
+    "with",
+    "that",
+    "this",
+    "please",
+    "could",
+    "would",
+    "thank",
+    "you",
+    "need",
+    "change",
+    "date",
+    "time",
+    "number",
+]
 
 
 def text(size: int, rng: random.Random) -> str:
@@ -61,9 +106,9 @@ class TurnsState(AgentState):
     """1.5 KB of other fields, of which some change each turn."""
 
     plan: str = ""
-    notes: dict[str, str] = {}
+    notes: dict[str, str] = Field(default_factory=dict)
     tally: int = 0
-    profile: dict[str, str] = {}
+    profile: dict[str, str] = Field(default_factory=dict)
     last_tool: str = ""
 
 
@@ -304,7 +349,7 @@ def processes(directory: Path, count: int = 16, puts: int = 500) -> dict[str, An
 
 
 def imports(runs: int = 15) -> dict[str, Any]:
-    """`import threadline` (and using its names) against importing its own dependencies, each in a process of its own."""
+    """`import threadline` (and using its names) against importing its own dependencies, each in a new process."""
     programs = {
         "dependencies": "import pydantic, orjson; from backports import zstd",
         "threadline": "import threadline",
@@ -318,13 +363,13 @@ def imports(runs: int = 15) -> dict[str, Any]:
             )
             run = subprocess.run(
                 [sys.executable, "-c", code], capture_output=True, text=True, check=True
-            )  # noqa: S603
+            )
             samples[name].append(float(run.stdout))
     medians = {name: statistics.median(values) for name, values in samples.items()}
-    loaded = subprocess.run(  # noqa: S603
-        [sys.executable, "-c", "import threadline, sys; print([m for m in ('asyncpg','redis','typer','rich') if m in sys.modules])"],
-        capture_output=True, text=True, check=True,
-    ).stdout.strip()  # fmt: skip
+    heavy = "('asyncpg', 'redis', 'typer', 'rich')"
+    code = f"import threadline, sys; print([name for name in {heavy} if name in sys.modules])"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = run.stdout.strip()
     return {
         **{f"{name}_ms": value * 1e3 for name, value in medians.items()},
         "ratio": medians["threadline"] / medians["dependencies"],

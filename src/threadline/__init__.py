@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from threadline.checkpointer import CheckpointManager as CheckpointManager
     from threadline.checkpointer import InMemoryCheckpointer as InMemoryCheckpointer
     from threadline.checkpointer import SqliteCheckpointer as SqliteCheckpointer
+    from threadline.checkpointer.prune import PruneReport as PruneReport
     from threadline.errors import ConflictError as ConflictError
     from threadline.errors import CorruptionError as CorruptionError
     from threadline.errors import DeadlineError as DeadlineError
@@ -76,6 +77,7 @@ _HOMES = {
         "ThreadlineError",
         "UnavailableError",
     ),
+    "threadline.checkpointer.prune": ("PruneReport",),
     "threadline.history.changes": ("Change", "StateDiff"),
     "threadline.history.retention": ("RetentionPolicy",),
     "threadline.model": (

@@ -52,6 +52,7 @@ class Past:
             "name",
             op_id,
             requires=_life(head),
+            frees=True,  # So that a prune that would take this version is computed again.
             renames=((row.version, name),),
         )
         try:
@@ -89,6 +90,7 @@ class Past:
                 doc, ends=tuple((log, marks[log].end) for log, _ in doc.ends if log < len(marks))
             )
             row = self._row(address, doc, now, operation, "rollback", metadata)
+            row = dataclasses.replace(row, base=_row(target).version)
             batch = self._batch(
                 address,
                 key,
