@@ -182,10 +182,13 @@ class World:
         source = None if place in handle.at else self._source(handle)
         self._check(place, user, expected, handle.at.get(place))
         new_head = self.space(place, user).head == 0
+        born = thread_id not in self.threads
         thread = self.open(thread_id, user)
         if new_head and source is not None and source[0].thread_id != thread_id:
-            thread.lineage = source[0]
-            if thread.owner is None and user is None:
+            thread.lineage = thread.lineage or source[0]
+            if (
+                born and user is None
+            ):  # A thread that was there keeps its owner, or that it has none.
                 thread.owner = source[1]
         had_base = expected is not None or place in handle.at
         state = copy.deepcopy(handle.state)
