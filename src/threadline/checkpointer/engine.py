@@ -73,6 +73,25 @@ class Engine:
         (commit,) = await self.backend.commit([batch])
         return commit
 
+    async def batch(
+        self, address: Address, kind: str, op_id: str | None = None, **parts: Any
+    ) -> Batch:
+        """A batch on the thread and namespace of an address: its keys, names and owner, and `parts`.
+
+        op_id: 32 hexadecimal digits, new when None. Raises TypeError, ValueError.
+        """
+        return Batch(
+            key=await self.key(address),
+            names=(address.tenant, address.app, address.thread_id),
+            user=address.user,
+            ns=address.ns_key,
+            namespace=address.namespace,
+            op_id=read_op_id(op_id),
+            kind=kind,
+            incarnation=clock.random_bytes(16),
+            **parts,
+        )
+
     def seal(self, value: Any, where: Where) -> Payload:
         """A plain value as a payload. Raises NotStorableError."""
         return self.codec.seal(encode(value), where)

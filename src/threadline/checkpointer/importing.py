@@ -14,7 +14,6 @@ import orjson
 
 from threadline import clock
 from threadline.backend import (
-    Batch,
     Blob,
     CheckpointRow,
     Commit,
@@ -92,7 +91,7 @@ class Importer:
         )
 
     async def _erase(self, address: Address) -> None:
-        batch = await self._batch(address, erase=True)
+        batch = await self._engine.batch(address, "import", erase=True)
         try:
             await self._engine.commit(batch)
         except ThreadlineError:
@@ -260,19 +259,7 @@ class Importer:
         return self._engine.seal(decode(orjson.dumps(record["lineage"])), Where("lineage")).data
 
     async def _write(self, address: Address, **parts: Any) -> Commit:
-        return await self._engine.commit(await self._batch(address, **parts))
-
-    async def _batch(self, address: Address, **parts: Any) -> Batch:
-        return Batch(
-            key=await self._engine.key(address),
-            names=(address.tenant, address.app, address.thread_id),
-            ns=address.ns_key,
-            namespace=address.namespace,
-            op_id=clock.new_id_bytes(),
-            kind="import",
-            incarnation=clock.random_bytes(16),
-            **parts,
-        )
+        return await self._engine.commit(await self._engine.batch(address, "import", **parts))
 
 
 def _checked(file: IO[bytes]) -> Iterator[Record]:

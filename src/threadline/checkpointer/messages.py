@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
-from threadline import clock
-from threadline.backend import Batch, Entry, EntryPut, EntryQuery, Refused, TailIs, ThreadQuery
-from threadline.checkpointer.engine import Engine, read_op_id, refuse
+from threadline.backend import Entry, EntryPut, EntryQuery, Refused, TailIs, ThreadQuery
+from threadline.checkpointer.engine import Engine, refuse
 from threadline.codec.digest import item_digest
 from threadline.codec.envelope import Codec, Where
 from threadline.codec.records import decode_message, encode_message
@@ -84,20 +83,6 @@ class Messages:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    async def batch(self, address: Address, kind: str, op_id: str | None, **parts: Any) -> Batch:
-        """A batch on a thread's message log."""
-        return Batch(
-            key=await self._engine.key(address),
-            names=(address.tenant, address.app, address.thread_id),
-            user=address.user,
-            ns=address.ns_key,
-            namespace=address.namespace,
-            op_id=read_op_id(op_id),
-            kind=kind,
-            incarnation=clock.random_bytes(16),
-            **parts,
-        )
-
     async def put(
         self,
         address: Address,
@@ -108,7 +93,7 @@ class Messages:
     ) -> None:
         """Put messages in one commit; see `BaseCheckpointer.aput_messages`."""
         entries = encode_entries(self._engine, messages, metadata, on_duplicate)
-        batch = await self.batch(address, "messages", op_id, create=True, entries=entries)
+        batch = await self._engine.batch(address, "messages", op_id, create=True, entries=entries)
         if not entries:
             return
         try:
@@ -180,7 +165,7 @@ class Messages:
             raise TypeError(f"n must be an int, not {type(count).__name__}")
         if count < 1:
             raise ValueError(f"n must be 1 or more, not {count}")
-        batch = await self.batch(address, "pop", op_id, pop_entries=count)
+        batch = await self._engine.batch(address, "pop", op_id, pop_entries=count)
         try:
             commit = await self._engine.commit(batch)
         except Refused:
@@ -212,7 +197,7 @@ class Messages:
                 (-1, b""),
             )  # Refused unless this op_id was committed before, which is then what is answered.
         entries = encode_entries(self._engine, messages, None, "replace")
-        batch = await self.batch(
+        batch = await self._engine.batch(
             address, "replace", op_id, create=not tail, tail=TailIs(start, pairs), entries=entries
         )
         try:
@@ -250,7 +235,7 @@ class Messages:
         return message if query.matches(message.text()) else None
 
     async def _remove(self, address: Address, kind: str, op_id: str | None, **parts: Any) -> int:
-        batch = await self.batch(address, kind, op_id, **parts)
+        batch = await self._engine.batch(address, kind, op_id, **parts)
         try:
             return (await self._engine.commit(batch)).removed
         except Refused:

@@ -8,7 +8,6 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from threadline import clock
 from threadline.backend import (
     Batch,
     CheckpointRow,
@@ -46,9 +45,8 @@ class Past:
         key = await self._engine.key(address)
         head = await self._found(address, key)
         row = _row(head)
-        batch = self._batch(
+        batch = await self._engine.batch(
             address,
-            key,
             "name",
             op_id,
             requires=_life(head),
@@ -91,9 +89,8 @@ class Past:
             )
             row = self._row(address, doc, now, operation, "rollback", metadata)
             row = dataclasses.replace(row, base=_row(target).version)
-            batch = self._batch(
+            batch = await self._engine.batch(
                 address,
-                key,
                 "rollback",
                 operation.hex(),
                 expected=_expected(expected, now),
@@ -145,9 +142,7 @@ class Past:
             marks = await self._copied_marks(source, key, head, doc)
             doc = dataclasses.replace(doc, ends=tuple((log, marks[log].end) for log, _ in doc.ends))
             row = self._row(into, doc, there, operation, "fork", metadata, marks)
-            batch = self._fork_batch(
-                source, into, head, there, row, marks, metadata, (key, new_key)
-            )
+            batch = await self._fork_batch(source, into, head, there, row, marks, metadata, key)
             batch = dataclasses.replace(batch, op_id=operation)
             try:
                 commit = await self._engine.commit(batch)
@@ -163,7 +158,7 @@ class Past:
             return await self._committed(into, new_key, row, commit, metadata)
         refuse(into, Refused(Reason.STALE))
 
-    def _fork_batch(
+    async def _fork_batch(
         self,
         source: Address,
         into: Address,
@@ -172,7 +167,7 @@ class Past:
         row: CheckpointRow,
         marks: Sequence[Mark],
         metadata: dict[str, Any],
-        keys: tuple[bytes, bytes],
+        key: bytes,
     ) -> Batch:
         thread, old = head.thread, _row(head)
         if thread is None:
@@ -185,9 +180,8 @@ class Past:
         lineage = self._engine.seal(record, Where("lineage"))
         past = old.version != head.head_version
         life = there.thread.incarnation if there.thread else None
-        return self._batch(
+        return await self._engine.batch(
             into,
-            keys[1],
             "fork",
             None,
             create=True,
@@ -204,7 +198,7 @@ class Past:
                 key_id=thread.key_id,
             ),
             copy=CopyFrom(
-                keys[0],
+                key,
                 source.ns_key,
                 thread.incarnation,
                 thread.gc,
@@ -298,21 +292,6 @@ class Past:
             row = _row(await self._found(at, key))
         row = dataclasses.replace(row, created_at=row.created_at or commit.at)
         return as_checkpoint(address, row, commit.incarnation, metadata)
-
-    def _batch(
-        self, address: Address, key: bytes, kind: str, op_id: str | None, **parts: Any
-    ) -> Batch:
-        return Batch(
-            key=key,
-            names=(address.tenant, address.app, address.thread_id),
-            user=address.user,
-            ns=address.ns_key,
-            namespace=address.namespace,
-            op_id=read_op_id(op_id),
-            kind=kind,
-            incarnation=clock.random_bytes(16),
-            **parts,
-        )
 
 
 def _row(head: Head) -> CheckpointRow:

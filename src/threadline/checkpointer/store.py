@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from typing import Any, TypeVar, overload
 
-from threadline import clock
 from threadline.backend import (
     At,
     Batch,
@@ -28,7 +27,7 @@ from threadline.backend import (
     ThreadQuery,
     ThreadRow,
 )
-from threadline.checkpointer.engine import Engine, read_op_id, refuse
+from threadline.checkpointer.engine import Engine, refuse
 from threadline.checkpointer.sync import face, face_iter
 from threadline.codec.envelope import Payload, Where
 from threadline.config import Config, read_config
@@ -52,17 +51,7 @@ class Store:
         other fields of `Batch`. Raises TypeError, ValueError.
         """
         address = read_config(config, write=True)
-        return Batch(
-            key=await self._engine.key(address),
-            names=(address.tenant, address.app, address.thread_id),
-            user=address.user,
-            ns=address.ns_key,
-            namespace=address.namespace,
-            op_id=read_op_id(op_id),
-            kind=kind,
-            incarnation=clock.random_bytes(16),
-            **parts,
-        )
+        return await self._engine.batch(address, kind, op_id, **parts)
 
     @overload
     async def acommit(self, batches: Batch) -> Commit: ...

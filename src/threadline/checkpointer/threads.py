@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from threadline import clock
 from threadline.backend import Batch, Refused, ThreadPut, ThreadQuery, ThreadRow
-from threadline.checkpointer.engine import Engine, read_op_id, refuse
+from threadline.checkpointer.engine import Engine, refuse
 from threadline.codec.envelope import Where
 from threadline.codec.searchtext import fold
 from threadline.codec.terms import matches, terms_of
@@ -59,7 +59,7 @@ class Threads:
             terms=terms_of(info.metadata),
             owner=owner or address.user,
         )
-        batch = await self._batch(address, "thread", op_id, create=True, thread=said)
+        batch = await self._engine.batch(address, "thread", op_id, create=True, thread=said)
         try:
             await self._engine.commit(batch)
         except Refused as refused:
@@ -123,7 +123,7 @@ class Threads:
         row = await self._row(address)
         if row is None and op_id is None:
             return False
-        batch = await self._batch(address, "erase", op_id, erase=True)
+        batch = await self._engine.batch(address, "erase", op_id, erase=True)
         try:
             await self._engine.commit(batch)
         except Refused:
@@ -161,19 +161,6 @@ class Threads:
                 erased.append(row.thread_id)
             if len(rows) < PAGE:
                 return {"user_id": address.user_id, "threads": erased}
-
-    async def _batch(self, address: Address, kind: str, op_id: str | None, **parts: Any) -> Batch:
-        return Batch(
-            key=await self._engine.key(address),
-            names=(address.tenant, address.app, address.thread_id),
-            user=address.user,
-            ns=address.ns_key,
-            namespace=address.namespace,
-            op_id=read_op_id(op_id),
-            kind=kind,
-            incarnation=clock.random_bytes(16),
-            **parts,
-        )
 
     async def _row(self, address: Address) -> ThreadRow | None:
         key, ns = await self._engine.key(address), address.ns_key
