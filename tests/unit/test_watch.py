@@ -203,8 +203,7 @@ EDITS: dict[str, Callable[[Any], object]] = {
     "a key renamed": lambda n: rename(n.metadata),
     "a key of another type": lambda n: retype(n.metadata),
     "a lying key": lambda n: n.metadata.update({Liar(): n.metadata.pop("a")}),
-    "a field reordered among Nones": lambda n: n.__dict__.update(left=n.__dict__.pop("left")),
-    "a field renamed": lambda n: n.__dict__.update(zzz=n.__dict__.pop("right")),
+    "an attribute renamed": lambda n: n.blocks[1].__dict__.update(z=n.blocks[1].__dict__.pop("b")),
     "a field deleted": lambda n: n.__delattr__("right"),
     "a new __dict__": lambda n: object.__setattr__(n, "__dict__", dict(n.__dict__)),
     "new extra": lambda n: object.__setattr__(n, "__pydantic_extra__", {"more": 2}),
@@ -383,9 +382,9 @@ trees = containers(st.recursive(scalars, containers, max_leaves=8))
 
 
 def places(value: Any, found: list[Any]) -> list[Any]:
-    """Every mutable container in a tree, however often."""
+    """Every mutable container in a tree, however often (of a model, whose fields have fixed names, a `Fields`)."""
     if isinstance(value, BaseModel | Record):
-        found.append(value.__dict__)
+        found.append(Fields(value) if isinstance(value, BaseModel) else value.__dict__)
         parts = [*value.__dict__.values(), getattr(value, "__pydantic_extra__", None)]
     elif isinstance(value, dict | list):
         found.append(value)
@@ -397,8 +396,19 @@ def places(value: Any, found: list[Any]) -> list[Any]:
     return found
 
 
+class Fields:
+    """A model of which only values can be edited."""
+
+    def __init__(self, model: BaseModel) -> None:
+        self.values = model.__dict__
+
+
 def mutate(place: Any, data: st.DataObject) -> bool:
-    """Edit a list or dict in place; whether that made a difference."""
+    """Edit a list, a dict or a model in place; whether that made a difference."""
+    if isinstance(place, Fields):
+        field = data.draw(st.sampled_from(list(place.values)))
+        old, place.values[field] = place.values[field], data.draw(st.one_of(scalars, trees))
+        return old is not place.values[field]
     before = list(place.items()) if isinstance(place, dict) else list(place)
     value = data.draw(st.one_of(scalars, trees))
     if not place:

@@ -3,7 +3,9 @@
 A watch keeps, of every container that an item reaches, the container itself and what it held.
 The same containers that hold the same objects, under the same keys, are the same item: that is
 decided by identity alone, so `1 -> True`, `0.0 -> -0.0` and equal-but-new objects all count, no
-`__eq__` of a user ever runs, and cycles and depth need no care. What cannot be looked into
+`__eq__` of a user ever runs, and cycles and depth need no care. Of a pydantic model's fields only
+the values are looked at, since their names are fixed (renaming one inside `__dict__` makes another
+model, and goes unseen where all values stay in their order). What cannot be looked into
 (sets, objects with slots, types written in C) makes its item suspect, always.
 
 The watched items lie in chunks of at most 512, one after another in flat tuples, so that one
@@ -11,8 +13,7 @@ look at a chunk is a handful of passes inside the interpreter's C code; a chunk 
 halved until the items that differ are found. Appends make small chunks that join neighbours of
 like size (as in a log-structured merge tree), so that growth costs O(log n) per item.
 
-Read in this order: `Watch`, `_Chunk`, `_walk` (what is reachable), `_kind` (what is what).
-"""
+Read in this order: `Watch`, `_Chunk`, `_walk` (what is reachable), `_kind` (what is what)."""
 
 from __future__ import annotations
 
@@ -116,7 +117,7 @@ class _Chunk(NamedTuple):
     dicts: tuple[dict[Any, Any], ...]  # those of them that are dicts
     sized: tuple[Any, ...]  # those of them that are dicts or lists
     contents: tuple[object, ...]  # what each holder held
-    keys: tuple[object, ...]  # the keys of each dict, in order
+    keys: tuple[object, ...]  # the keys of each dict but those of models' fields, in order
     lengths: tuple[int, ...]  # of `sized`: nothing moves unseen between neighbours
     cuts: tuple[tuple[int, ...], ...]  # per column from `holders` to `keys`: where items begin
 
@@ -127,7 +128,8 @@ class _Chunk(NamedTuple):
         per_item: list[list[Sequence[Any]]] = [[], [], [], [], []]
         for reached in seen:
             holders = reached or []
-            dicts = [holder for holder in holders if type(holder) is dict]
+            fields = {id(holder.__dict__) for holder in holders if isinstance(holder, BaseModel)}
+            dicts = [h for h in holders if type(h) is dict and id(h) not in fields]
             sized = [holder for holder in holders if type(holder) in _SIZED]
             keys: list[Any] = list(chain.from_iterable(dicts))
             parts: tuple[Sequence[Any], ...] = holders, dicts, sized, _referents(*holders), keys
