@@ -1,6 +1,6 @@
 """The logs of a namespace: where each ends, and how its rows are written. Pure.
 
-The last row of a log is open: what a put appends is joined to it, in place, until it holds 16 KB (before
+The last row of a log is open: what a put appends is joined to it, in place, until it holds 24 KB (before
 compression); then the next put begins another. So a row compresses like a text and not like a message, a put
 touches one row of a log whatever its length, and reading stays a short range scan. A larger item has a row of its own.
 """
@@ -19,7 +19,7 @@ from threadline.errors import CorruptionError
 from threadline.history.row import Row
 
 #: How many bytes (before compression) a row takes before the next one begins.
-ROW_BYTES = 16 * 1024
+ROW_BYTES = 24 * 1024
 
 
 @dataclass(frozen=True, slots=True)
