@@ -95,6 +95,20 @@ class PastContract(FaceTests):
         assert again.version == fork.version == 1
         assert len(await face.alist_checkpoints(at(thread_id="fork"))) == 1
 
+    async def test_p7_a_late_put_does_not_bring_redacted_content_back(self, face: Face) -> None:
+        """Neither that of a state loaded before, nor of the object that was put before, in any process."""
+        held = await _grown(face, 6)
+        loaded = await face.twin().aget_state(at(state_class=AgentState))
+        await face.aredact(at(), "m3")
+        for late in (loaded, held):
+            late.context.append(Message.text_message("late"))
+        await face.twin().aput_state(at(), loaded)
+        await face.aput_state(at(thread_id="t"), held, expected_version=7)
+        for past in ({}, {"version": 7}, {"version": 3}):
+            state = await face.twin().aget_state(at(state_class=AgentState, **past))
+            assert "message 3" not in [message.text() for message in state.context]
+        assert (await face.averify(at())).problems == []
+
 
 class ForkContract(FaceTests):
     """Forking in the store."""
