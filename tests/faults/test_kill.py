@@ -21,15 +21,16 @@ import pytest
 from threadline import AgentState, Message, SqliteCheckpointer
 
 CYCLES = 1000 if os.environ.get("THREADLINE_SOAK") else 100
-PUTS_AHEAD = 400
+#: A thread is killed so often; then another one begins, so that a child has the time to put something.
+KILLS_A_THREAD = 50
 
 CHILD = """
 import sys
 from threadline import AgentState, Message, SqliteCheckpointer
 
-path, first = sys.argv[1], int(sys.argv[2])
+path, first, thread = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 with SqliteCheckpointer(path) as checkpointer:
-    config = {"thread_id": "t"}
+    config = {"thread_id": thread}
     state = checkpointer.get_state(config) or AgentState()
     print("ready", flush=True)
     for number in range(first, first + 400):
@@ -41,10 +42,12 @@ with SqliteCheckpointer(path) as checkpointer:
 """
 
 
-def run_and_kill(path: Path, first: int, after: float) -> int:
+def run_and_kill(path: Path, first: int, thread: str, after: float) -> int:
     """Start a child, kill it `after` seconds from its readiness; returns the last number it acknowledged, or -1."""
     child = subprocess.Popen(
-        [sys.executable, "-c", CHILD, str(path), str(first)], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", CHILD, str(path), str(first), thread],
+        stdout=subprocess.PIPE,
+        text=True,
     )
     assert child.stdout is not None
     assert child.stdout.readline() == "ready\n"
@@ -63,11 +66,12 @@ def run_and_kill(path: Path, first: int, after: float) -> int:
 @pytest.mark.timeout(1800)
 def test_nothing_acknowledged_is_lost_and_nothing_is_half_there(tmp_path: Path) -> None:
     path, rng = tmp_path / "kill.db", random.Random(20)
-    config = {"thread_id": "t"}
     acknowledged = -1
     total = 0
-    for _ in range(CYCLES):
-        last = run_and_kill(path, acknowledged + 1, rng.uniform(0.0, 0.05))
+    for cycle in range(CYCLES):
+        if cycle % KILLS_A_THREAD == 0:
+            config, acknowledged = {"thread_id": f"t{cycle}"}, -1
+        last = run_and_kill(path, acknowledged + 1, config["thread_id"], rng.uniform(0.0, 0.05))
         with SqliteCheckpointer(path) as checkpointer:
             state = checkpointer.get_state(config)
             messages = checkpointer.list_messages(config)

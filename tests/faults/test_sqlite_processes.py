@@ -158,7 +158,10 @@ class Player:
     def kill(self) -> list[list[str]]:
         """SIGKILL: what it had said until then, whole lines only."""
         self.process.kill()
-        out, _ = self.process.communicate(timeout=10)
+        # Through the same reader as before: `communicate` would pass over what it has read ahead already.
+        assert self.process.stdout is not None
+        out = self.process.stdout.read()
+        self.process.communicate(timeout=10)
         return [line.split() for line in out.splitlines(keepends=True) if line.endswith("\n")]
 
 
