@@ -104,7 +104,8 @@ class PastContract(FaceTests):
             late.context.append(Message.text_message("late"))
         await face.twin().aput_state(at(), loaded)
         await face.aput_state(at(thread_id="t"), held, expected_version=7)
-        for past in ({}, {"version": 7}, {"version": 3}):
+        pasts: list[dict[str, Any]] = [{}, {"version": 7}, {"version": 3}]
+        for past in pasts:
             state = await face.twin().aget_state(at(state_class=AgentState, **past))
             assert "message 3" not in [message.text() for message in state.context]
         assert (await face.averify(at())).problems == []
