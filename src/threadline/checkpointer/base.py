@@ -68,7 +68,6 @@ class BaseCheckpointer(
         state_class: type | None = None,
         require_user: bool = False,
         require_base: bool = False,
-        max_stale: float = 0.0,
         retention: RetentionPolicy | None = None,
     ) -> None:
         if not isinstance(retention, RetentionPolicy | None):
@@ -79,7 +78,6 @@ class BaseCheckpointer(
             state_class=state_class,
             require_user=require_user,
             require_base=require_base,
-            max_stale=max_stale,
         )
         self._reads = Reads(self._engine)
         self._prunes, self._retention = Prunes(self._engine), retention

@@ -24,7 +24,7 @@ KINDS_KEPT = 10_000
 
 
 class Engine:
-    """One store as the pipelines see it. `max_stale`: seconds for which a cached state may be trusted."""
+    """One store as the pipelines see it."""
 
     def __init__(
         self,
@@ -34,11 +34,10 @@ class Engine:
         state_class: type | None = None,
         require_user: bool = False,
         require_base: bool = False,
-        max_stale: float = 2.0,
         codec: Codec | None = None,
     ) -> None:
         self.backend, self.cache, self.codec = backend, cache, codec or Codec()
-        self.state_class, self.max_stale = state_class, max_stale
+        self.state_class = state_class
         self.require_user, self.require_base = require_user, require_base
         self.watches = StateWatches()
         self._info: StoreInfo | None = None

@@ -23,10 +23,10 @@ class Reads:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    async def get(self, address: Address, *, stale: bool = False) -> Any:
-        """A state, or None; see `BaseCheckpointer.aget_state`. `stale`: within `max_stale`, the cache decides."""
+    async def get(self, address: Address) -> Any:
+        """A state, or None; see `BaseCheckpointer.aget_state`."""
         key = await self._engine.key(address)
-        snapshot, _ = await self.snapshot(address, key, stale=stale)
+        snapshot, _ = await self.snapshot(address, key)
         return None if snapshot is None or snapshot.cleared else self.build(address, key, snapshot)
 
     def build(self, address: Address, key: bytes, snapshot: Snapshot) -> Any:
@@ -36,9 +36,7 @@ class Reads:
         carry(state, base_of(state).moved(at, snapshot.incarnation, snapshot.version))
         return state
 
-    async def snapshot(
-        self, address: Address, key: bytes, *, stale: bool = False
-    ) -> tuple[Snapshot | None, Head]:
+    async def snapshot(self, address: Address, key: bytes) -> tuple[Snapshot | None, Head]:
         """The snapshot that an address points at, validated by the store."""
         at = await self.at(address, key)
         return await self._read(

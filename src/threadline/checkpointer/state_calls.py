@@ -84,8 +84,8 @@ class StateCalls(Calls):
         return await self._reads.get(read_config(config))
 
     async def aget_state_cache(self, config: Config) -> Any:
-        """The state as a cache has it if the store confirmed it at most `max_stale` seconds ago, else as `aget_state`
-        reads it, filling the cache. Embedded stores confirm at every call."""
+        """As `aget_state`, for code that warms a cache: it fills the cache on a miss. The cache of an embedded store
+        is confirmed by the store at every call, so nothing stale is ever served."""
         return await self._reads.get(read_config(config))
 
     async def aclear_state(self, config: Config, *, op_id: str | None = None) -> Checkpoint | None:
