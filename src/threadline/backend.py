@@ -141,7 +141,7 @@ class Backend(ABC):
         content: bool = True,
     ) -> Head:
         """The thread and its head (or the checkpoint `at`), with rows and blobs when `content`. When the head is what
-        the caller has (`known`), only says that it is `unchanged`."""
+        the caller has (`known`, its digest included), only says that it is `unchanged`."""
 
     @abstractmethod
     async def read_rows(

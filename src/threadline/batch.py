@@ -118,11 +118,13 @@ class Head:
 
 
 class Known(NamedTuple):
-    """What a reader has already: a version of an incarnation, as it was at that `gc`."""
+    """What a reader has already: a version of an incarnation, as it was at that `gc`, with that `digest`. The digest
+    tells when a store was set back to an earlier moment and then gave out the same version for another content."""
 
     incarnation: bytes
     version: int
     gc: int
+    digest: bytes
 
 
 # What is written --------------------------------------------------------------------------------------

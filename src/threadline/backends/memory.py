@@ -45,6 +45,8 @@ from threadline.backends.memory_thread import (
     copy,
     drop,
     erase,
+    find,
+    known_as,
     put_checkpoint,
     put_entry,
     put_slot,
@@ -191,9 +193,9 @@ class MemoryBackend(Backend):
                 last_version=space.last_version,
                 marks=space.marks,
             )
-            if at is None and known == (thread.row.incarnation, space.head_version, thread.row.gc):
+            checkpoint = find(space, at)
+            if at is None and known and checkpoint and known == known_as(thread.row, checkpoint):
                 return dataclasses.replace(head, unchanged=True)
-            checkpoint = _find(space, at)
             if checkpoint is None or not content:
                 return dataclasses.replace(head, checkpoint=checkpoint)
             return dataclasses.replace(
@@ -367,19 +369,6 @@ def _committed(thread: Thread | None, batch: Batch) -> Commit | None:
         names = (row.tenant, row.app, row.thread_id)
         judge_again(batch, ThreadFacts(True, names, row.user, row.incarnation, row.gc))
     return dataclasses.replace(commit, duplicate=True)
-
-
-def _find(space: Space, at: At | None) -> CheckpointRow | None:
-    if at is None:
-        return space.checkpoints.get(space.head_version)
-    for _, row in sorted(space.checkpoints.items(), reverse=True):
-        if at.version is not None and row.version == at.version:
-            return row
-        if at.ext_id is not None and row.ext_id == at.ext_id:
-            return row
-        if at.name is not None and row.name == at.name:
-            return row
-    return None
 
 
 def _covering(space: Space, ranges: Sequence[Range]) -> list[Row]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from threadline.backend import (
+    At,
     Batch,
     Blob,
     CheckpointRow,
@@ -15,6 +16,7 @@ from threadline.backend import (
     Drop,
     Entry,
     EntryPut,
+    Known,
     Reason,
     Refused,
     Row,
@@ -228,6 +230,25 @@ def check_past(threads: Mapping[bytes, Thread], batch: Batch, space: Space | Non
         raise Refused(Reason.MISSING)
     if row.gc != batch.copy.gc:
         raise Refused(Reason.STALE)
+
+
+def find(space: Space, at: At | None) -> CheckpointRow | None:
+    """The checkpoint of a moment; the head when it is None."""
+    if at is None:
+        return space.checkpoints.get(space.head_version)
+    for _, row in sorted(space.checkpoints.items(), reverse=True):
+        if at.version is not None and row.version == at.version:
+            return row
+        if at.ext_id is not None and row.ext_id == at.ext_id:
+            return row
+        if at.name is not None and row.name == at.name:
+            return row
+    return None
+
+
+def known_as(thread: ThreadRow, checkpoint: CheckpointRow) -> Known:
+    """What a reader of this checkpoint knows of it."""
+    return Known(thread.incarnation, checkpoint.version, thread.gc, checkpoint.digest)
 
 
 def stock(space: Space) -> Stock:

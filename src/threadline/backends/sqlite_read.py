@@ -71,7 +71,7 @@ def head(
         # The common case costs one statement.
         row = db.execute(SQL["read_head"], place).fetchone()
         thread = thread_row(row) if row is not None else None
-        if thread and (thread.incarnation, row[THREAD], thread.gc) == known:
+        if thread and known == (thread.incarnation, row[THREAD], thread.gc, row[-1]):
             return Head(
                 thread=thread,
                 head_version=row[THREAD],
@@ -84,7 +84,7 @@ def head(
         if row is None:
             retired = db.execute(SQL["read_retired"], place).fetchone()
             return Head(last_version=retired[0] if retired else 0)
-        head_version, last_version, marks, number = row[THREAD:]
+        head_version, last_version, marks, number, _ = row[THREAD:]
         checkpoint = _checkpoint(db, number, place["ns"], at or At(version=head_version))
         rows: list[Row] = []
         blobs: tuple[Blob, ...] = ()

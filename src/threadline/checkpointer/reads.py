@@ -8,7 +8,7 @@ import dataclasses
 from typing import Any
 
 from threadline import clock
-from threadline.backend import At, CheckpointRow, Head, Known
+from threadline.backend import At, CheckpointRow, Head
 from threadline.cache import Cached
 from threadline.checkpointer.engine import Engine, kinds
 from threadline.checkpointer.snapshot import Ground, Snapshot, open_head
@@ -47,7 +47,7 @@ class Reads:
         self, address: Address, key: bytes, at: At | None, cached: Snapshot | None
     ) -> tuple[Snapshot | None, Head]:
         engine, ns = self._engine, address.ns_key
-        known = Known(cached.incarnation, cached.version, cached.gc) if cached else None
+        known = cached.known if cached else None
         head = await engine.backend.read_head(key, ns, address.user, at=at, known=known)
         if head.unchanged:
             return cached, head

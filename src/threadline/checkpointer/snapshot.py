@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from threadline.backend import CheckpointRow, Head, Row
+from threadline.backend import CheckpointRow, Head, Known, Row
 from threadline.codec.digest import blob_id
 from threadline.codec.envelope import Codec, Where
 from threadline.codec.records import NONE, VALUE, Shape, default_kind, shape_of
@@ -46,6 +46,11 @@ class Snapshot:
     def version(self) -> int:
         """The version of this state."""
         return self.row.version
+
+    @property
+    def known(self) -> Known:
+        """What a store is asked whether it still holds."""
+        return Known(self.incarnation, self.row.version, self.gc, self.row.digest)
 
     @property
     def cleared(self) -> bool:

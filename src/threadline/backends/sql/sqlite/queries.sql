@@ -418,12 +418,13 @@ UPDATE threads
  WHERE id = :thread
 
 -- read_head --
--- The thread and where the namespace stands.
+-- The thread, where the namespace stands, and the digest of its head.
 SELECT t.thread_key, t.tenant, t.app, t.thread_id, t.user, t.incarnation, t.rev, t.gc, t.info, t.lineage, t.title,
        t.key_id, t.created_at, t.activity_at, t.message_count, t.checkpoint_count,
-       coalesce(h.head_version, 0), coalesce(h.last_version, 0), coalesce(h.marks, x''), t.id
+       coalesce(h.head_version, 0), coalesce(h.last_version, 0), coalesce(h.marks, x''), t.id, c.digest
   FROM threads AS t
   LEFT JOIN heads AS h ON h.thread = t.id AND h.ns = :ns
+  LEFT JOIN checkpoints AS c ON c.thread = t.id AND c.ns = :ns AND c.version = h.head_version
  WHERE t.thread_key = :key AND t.live = 1 AND (:user IS NULL OR t.user = :user)
 
 -- read_retired --
