@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from threadline.errors import ConflictError as ConflictError
     from threadline.errors import CorruptionError as CorruptionError
     from threadline.errors import DeadlineError as DeadlineError
+    from threadline.errors import LeaseHeldError as LeaseHeldError
+    from threadline.errors import LeaseLostError as LeaseLostError
     from threadline.errors import LimitError as LimitError
     from threadline.errors import NotStorableError as NotStorableError
     from threadline.errors import OutcomeUnknownError as OutcomeUnknownError
@@ -67,6 +69,8 @@ _HOMES = {
         "ConflictError",
         "CorruptionError",
         "DeadlineError",
+        "LeaseHeldError",
+        "LeaseLostError",
         "LimitError",
         "NotStorableError",
         "OutcomeUnknownError",

@@ -25,11 +25,13 @@ from threadline.batch import Known as Known
 from threadline.batch import Reason as Reason
 from threadline.batch import Refused as Refused
 from threadline.batch import Slot as Slot
+from threadline.batch import SlotIs as SlotIs
 from threadline.batch import SlotPut as SlotPut
 from threadline.batch import TailIs as TailIs
 from threadline.batch import ThreadFacts as ThreadFacts
 from threadline.batch import ThreadPut as ThreadPut
 from threadline.batch import ThreadRow as ThreadRow
+from threadline.batch import holds as holds
 from threadline.batch import judge as judge
 from threadline.batch import judge_again as judge_again
 from threadline.history.row import Blob as Blob

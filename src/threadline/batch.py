@@ -158,10 +158,22 @@ class TailIs:
 
 @dataclass(frozen=True, slots=True)
 class SlotPut:
-    """Write a slot: "overwrite", only "if_absent" (an expired one is absent), or "delete" it."""
+    """Write a slot: "overwrite", only "if_absent" (an expired one is absent), or "delete" it. `ttl`: it expires so
+    many microseconds after the commit, by the store's clock, whatever the slot itself says."""
 
     slot: Slot
     mode: Literal["overwrite", "if_absent", "delete"] = "overwrite"
+    ttl: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SlotIs:
+    """A condition on a whole batch: this slot of its namespace is there, has not expired by the store's clock at
+    the commit, and its payload is exactly these bytes. A lease is such a slot, and this is its fence."""
+
+    kind: str
+    key: str
+    payload: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,8 +224,8 @@ class Batch:
     `incarnation`. `expected`: the head that `checkpoint` was computed against; required with one. `last_version`: the
     counter it was computed against. `assumes_gc`: refused when content was taken away or moved since; `frees`: this
     one does so, and moves the counter. `merged`: rows that replace all rows within their span. `renames`: (version,
-    name) of checkpoints to name; one that is not there is refused as CONFLICT. `erase`: the thread goes, leaving a
-    row without names.
+    name) of checkpoints to name; one that is not there is refused as CONFLICT. `requires_slots`: refused as FENCED
+    unless each holds. `erase`: the thread goes, leaving a row without names.
     """
 
     key: bytes
@@ -243,6 +255,7 @@ class Batch:
     entries: tuple[EntryPut, ...] = ()
     rewrite_entries: tuple[Entry, ...] = ()
     slots: tuple[SlotPut, ...] = ()
+    requires_slots: tuple[SlotIs, ...] = ()
     thread: ThreadPut | None = None
     renames: tuple[tuple[int, str | None], ...] = ()
     copy: CopyFrom | None = None
@@ -279,6 +292,7 @@ class Reason(StrEnum):
         "stale"  # What the write was computed from has moved without moving the head: read again.
     )
     NAMES = "names"  # Another thread has the same key.
+    FENCED = "fenced"  # A slot is not what the batch requires: a lease was lost.
 
 
 class Refused(ThreadlineError):
@@ -306,8 +320,16 @@ class HeadFacts(NamedTuple):
     last_version: int = 0
 
 
-def judge(batch: Batch, thread: ThreadFacts | None, head: HeadFacts) -> None:
-    """Raise `Refused` unless the batch may be committed onto what is there now. Pure."""
+def holds(required: SlotIs, slot: Slot | None, at: int) -> bool:
+    """Whether a slot that a batch requires is as it says at `at` (microseconds). Pure."""
+    if slot is None or (slot.expires_at is not None and slot.expires_at <= at):
+        return False
+    return slot.payload == required.payload
+
+
+def judge(batch: Batch, thread: ThreadFacts | None, head: HeadFacts, fenced: bool = False) -> None:
+    """Raise `Refused` unless the batch may be committed onto what is there now. `fenced`: a slot that it requires
+    is not as it says. Pure."""
     live = thread is not None and thread.live
     if thread is None or not live:
         if not batch.create or (batch.expected is not None and batch.expected.version > 0):
@@ -321,6 +343,8 @@ def judge(batch: Batch, thread: ThreadFacts | None, head: HeadFacts) -> None:
             raise Refused(Reason.MISSING)
         if batch.assumes_gc is not None and thread.gc != batch.assumes_gc:
             raise Refused(Reason.STALE)
+    if fenced:
+        raise Refused(Reason.FENCED)
     if batch.expected is None:
         return
     known = batch.expected.incarnation

@@ -24,7 +24,8 @@ class Address:
     """Where a call points: who, which thread, which namespace, and which moment of its past.
 
     `user` is the canonical owner text (`"s:alice"`, `"i:42"`) or None when the caller named none.
-    `version`, `checkpoint_id` and `name` are None unless the config addresses the past.
+    `version`, `checkpoint_id` and `name` are None unless the config addresses the past. A write with a `lease` (the
+    token of a run) is refused unless that run holds the thread's lease.
     """
 
     tenant: str
@@ -36,6 +37,7 @@ class Address:
     checkpoint_id: str | None = None
     name: str | None = None
     run_id: str | None = None
+    lease: str | None = None
     state_class: type | None = None
 
     @property
@@ -92,6 +94,7 @@ def read_config(config: Config, *, thread: bool = True, write: bool = False) -> 
         checkpoint_id=_optional(config, "checkpoint_id"),
         name=_optional(config, "name"),
         run_id=_optional(config, "run_id"),
+        lease=_optional(config, "lease"),
         state_class=state_class,
     )
     if sum(part is not None for part in (address.version, address.checkpoint_id, address.name)) > 1:

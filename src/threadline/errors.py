@@ -36,6 +36,16 @@ class ConflictError(ThreadlineError):
         self.thread_id, self.expected, self.current = thread_id, expected, current
 
 
+class LeaseLostError(ConflictError):
+    """Another run holds this thread's lease now; nothing was written. Stop, or open a new session."""
+
+
+class LeaseHeldError(ConflictError):
+    """Another run holds this thread's lease; wait for it, or come back later."""
+
+    retryable = True
+
+
 class ThreadNotFoundError(ThreadlineError, LookupError):
     """This thread does not exist, was deleted, or belongs to another user."""
 

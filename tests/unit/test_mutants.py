@@ -67,9 +67,9 @@ def readers_see_all(patch: Patch) -> None:
 
 
 def resurrects(patch: Patch) -> None:
-    def lenient(batch: Batch, thread: Any, head: Any) -> None:
+    def lenient(batch: Batch, thread: Any, *facts: Any) -> None:
         if thread is not None or batch.expected is None:
-            judge(batch, thread, head)
+            judge(batch, thread, *facts)
 
     patch.setattr(memory, "judge", lenient)
     patch.setattr(states, "_meets", lambda expected, ground: True)
@@ -151,11 +151,13 @@ def slots_in_order_of_writing(patch: Patch) -> None:
 
 
 def slots_never_expire(patch: Patch) -> None:
-    put = memory_thread.put_slot
+    put_slot = memory_thread.put_slot
     replace = dataclasses.replace
-    patch.setattr(
-        memory, "put_slot", lambda sp, slot, m, at: put(sp, replace(slot, expires_at=None), m, at)
-    )
+
+    def lasting(space: Any, put: Any, at: int) -> bool:
+        return put_slot(space, replace(put, slot=replace(put.slot, expires_at=None)), at)
+
+    patch.setattr(memory, "put_slot", lasting)
 
 
 def searching_as_patterns(patch: Patch) -> None:
@@ -237,6 +239,11 @@ MUTANTS: dict[str, tuple[Mutant, Callable[..., Any], dict[str, Any]]] = {
     "reads slots as they were written": (
         slots_in_order_of_writing,
         C.test_p5_slots_are_read_by_prefix_in_byte_order,
+        {},
+    ),
+    "writes without its lease": (
+        without(Reason.FENCED),
+        C.test_p2_a_batch_may_require_a_slot,
         {},
     ),
     "keeps what has expired": (slots_never_expire, C.test_p5_slots_expire, {}),

@@ -31,7 +31,6 @@ from threadline.backend import (
     Slot,
     SlotQuery,
     StoreInfo,
-    ThreadFacts,
     ThreadQuery,
     ThreadRow,
     judge,
@@ -45,6 +44,8 @@ from threadline.backends.memory_thread import (
     copy,
     drop,
     erase,
+    facts,
+    fenced,
     find,
     known_as,
     put_checkpoint,
@@ -93,15 +94,11 @@ class MemoryBackend(Backend):
     def _check(self, batch: Batch) -> None:
         thread = self._threads.get(batch.key)
         space = thread.spaces.get(batch.ns) if thread else None
-        facts = None
-        if thread is not None and thread.row is not None:
-            row = thread.row
-            names = (row.tenant, row.app, row.thread_id)
-            facts = ThreadFacts(True, names, row.user, row.incarnation, row.gc)
         judge(
             batch,
-            facts,
+            facts(thread),
             HeadFacts(space.head_version, space.last_version) if space else HeadFacts(),
+            fenced(batch, space, max(self._now_us(), thread.activity_at if thread else 0)),
         )
         if batch.tail is not None:
             entries = space.entries if space else {}
@@ -148,7 +145,7 @@ class MemoryBackend(Backend):
         for entry in batch.rewrite_entries:
             old = space.entries[entry.seq]
             space.entries[entry.seq] = dataclasses.replace(entry, created_at=old.created_at)
-        written = tuple(put_slot(space, put.slot, put.mode, at) for put in batch.slots)
+        written = tuple(put_slot(space, put, at) for put in batch.slots)
         if batch.thread is not None:
             said = batch.thread
             if said.info is not None:
@@ -364,10 +361,8 @@ def _committed(thread: Thread | None, batch: Batch) -> Commit | None:
     commit = thread.journal.get(batch.op_id) if thread else None
     if thread is None or commit is None:
         return None
-    if thread.row is not None:
-        row = thread.row
-        names = (row.tenant, row.app, row.thread_id)
-        judge_again(batch, ThreadFacts(True, names, row.user, row.incarnation, row.gc))
+    if (there := facts(thread)) is not None:
+        judge_again(batch, there)
     return dataclasses.replace(commit, duplicate=True)
 
 

@@ -21,7 +21,10 @@ from threadline.backend import (
     Refused,
     Row,
     Slot,
+    SlotPut,
+    ThreadFacts,
     ThreadRow,
+    holds,
 )
 from threadline.history.freeing import Span, Stock
 
@@ -64,6 +67,15 @@ class Thread:
         space = self.spaces.setdefault(ns, Space(namespace))
         space.namespace, space.live = namespace, True
         return space
+
+
+def facts(thread: Thread | None) -> ThreadFacts | None:
+    """What is judged of a thread; None when there is none, or it was deleted."""
+    if thread is None or thread.row is None:
+        return None
+    row = thread.row
+    names = (row.tenant, row.app, row.thread_id)
+    return ThreadFacts(True, names, row.user, row.incarnation, row.gc)
 
 
 def born(batch: Batch, at: int) -> ThreadRow:
@@ -126,7 +138,8 @@ def copy(source: Space, thread: Thread, space: Space, wanted: CopyFrom) -> None:
         if address in source.blobs:
             space.blobs.setdefault(address, source.blobs[address])
     for place, slot in source.slots.items():
-        space.slots.setdefault(place, slot)
+        if slot.expires_at is None:
+            space.slots.setdefault(place, slot)
     for seq, entry in sorted(source.entries.items()):
         if wanted.until is None or entry.created_at <= wanted.until:
             terms = tuple(source.entry_terms[seq])
@@ -195,18 +208,29 @@ def put_entry(thread: Thread, space: Space, put: EntryPut, at: int) -> int:
     return seq
 
 
-def put_slot(space: Space, slot: Slot, mode: str, at: int) -> bool:
+def put_slot(space: Space, put: SlotPut, at: int) -> bool:
     """Write or delete a slot; returns whether it was."""
-    key = (slot.kind, slot.key)
+    key = (put.slot.kind, put.slot.key)
     old = space.slots.get(key)
     there = old is not None and (old.expires_at is None or old.expires_at > at)
-    if mode == "delete":
+    if put.mode == "delete":
         space.slots.pop(key, None)
         return there
-    if mode == "if_absent" and there:
+    if put.mode == "if_absent" and there:
         return False
+    slot = put.slot
+    if put.ttl is not None:
+        slot = dataclasses.replace(slot, expires_at=at + put.ttl)
     space.slots[key] = slot
     return True
+
+
+def fenced(batch: Batch, space: Space | None, at: int) -> bool:
+    """Whether a slot that the batch requires is not as it says."""
+    slots = space.slots if space else {}
+    return not all(
+        holds(each, slots.get((each.kind, each.key)), at) for each in batch.requires_slots
+    )
 
 
 def trim_journal(thread: Thread, at: int) -> None:

@@ -46,7 +46,12 @@ def apply(db: sqlite3.Connection, batch: Batch, words: Words, now: int) -> Commi
         if done := db.execute(SQL["find_operation"], where).fetchone():
             judge_again(batch, found.thread())
             return told_again(done)
-    judge(batch, found.thread() if found else None, found.head() if found else HeadFacts())
+    judge(
+        batch,
+        found.thread() if found else None,
+        found.head() if found else HeadFacts(),
+        _fenced(db, batch, found, now),
+    )
     if found is None or not found.live:
         found = _create(db, batch, found, now)
     at = max(now, found.activity_at)
@@ -77,6 +82,19 @@ def apply(db: sqlite3.Connection, batch: Batch, words: Words, now: int) -> Commi
     commit = Commit(rev, at, found.incarnation, version, seqs, removed, popped, slots)
     _remember(db, batch, found.id, commit)
     return commit
+
+
+def _fenced(db: sqlite3.Connection, batch: Batch, found: Found | None, now: int) -> bool:
+    """Whether a slot that the batch requires is not as it says."""
+    for required in batch.requires_slots:
+        if found is None:
+            return True
+        place = {"kind": required.kind, "key": required.key, "at": max(now, found.activity_at)}
+        where = {"thread": found.id, "ns": short(batch.ns), **place}
+        row = db.execute(SQL["find_slot"], where).fetchone()
+        if row is None or row[0] != required.payload:
+            return True
+    return False
 
 
 def _create(db: sqlite3.Connection, batch: Batch, dead: Found | None, now: int) -> Found:
@@ -151,7 +169,7 @@ def _put_slot(db: sqlite3.Connection, batch: Batch, thread: int, put: SlotPut, a
             return False
     content = {
         "key_id": slot.key_id,
-        "expires_at": slot.expires_at,
+        "expires_at": slot.expires_at if put.ttl is None else at + put.ttl,
         "meta": slot.meta,
         "payload": slot.payload,
     }

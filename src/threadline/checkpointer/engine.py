@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import weakref
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from threading import RLock
 from typing import Any, NoReturn
 
 from threadline import clock
-from threadline.backend import Backend, Batch, Commit, Reason, Refused, StoreInfo
+from threadline.backend import Backend, Batch, Commit, Reason, Refused, SlotIs, StoreInfo
 from threadline.cache import Cache
 from threadline.codec.envelope import Codec, Payload, Where
 from threadline.codec.values import decode, encode
 from threadline.config import Address
-from threadline.errors import ConflictError, ReleasedError, ThreadlineError, ThreadNotFoundError
+from threadline.errors import (
+    ConflictError,
+    LeaseLostError,
+    ReleasedError,
+    ThreadlineError,
+    ThreadNotFoundError,
+)
 from threadline.history.watch import Watch
 
+#: Kind and key of the slot that is a namespace's lease; its payload is the token of the run that holds it.
+LEASE, LEASE_KEY = "lease", "run"
 #: How often a write that has no base is computed again because others were faster.
 ATTEMPTS = 1000
 #: For how many threads this process remembers which class a state was put as.
@@ -73,7 +81,12 @@ class Engine:
         return commit
 
     async def batch(
-        self, address: Address, kind: str, op_id: str | None = None, **parts: Any
+        self,
+        address: Address,
+        kind: str,
+        op_id: str | None = None,
+        requires_slots: Sequence[SlotIs] = (),
+        **parts: Any,
     ) -> Batch:
         """A batch on the thread and namespace of an address: its keys, names and owner, and `parts`.
 
@@ -88,6 +101,7 @@ class Engine:
             op_id=read_op_id(op_id),
             kind=kind,
             incarnation=clock.random_bytes(16),
+            requires_slots=(*fence(address), *requires_slots),
             **parts,
         )
 
@@ -98,6 +112,13 @@ class Engine:
     def open(self, data: bytes, key_id: int, where: Where) -> Any:
         """The plain value of a payload. Raises CorruptionError."""
         return decode(self.codec.open(data, key_id, where))
+
+
+def fence(address: Address) -> tuple[SlotIs, ...]:
+    """What a batch requires when its config holds a lease."""
+    if address.lease is None:
+        return ()
+    return (SlotIs(LEASE, LEASE_KEY, address.lease.encode()),)
 
 
 def read_op_id(op_id: str | None) -> bytes:
@@ -131,6 +152,12 @@ def refuse(address: Address, refused: Refused, expected: int | None = None) -> N
             thread_id=address.thread_id,
             expected=expected,
             current=current,
+        ) from None
+    if refused.reason is Reason.FENCED:
+        raise LeaseLostError(
+            f"the lease of thread {thread} was lost: it expired, or another run took it over; nothing was written",
+            thread_id=address.thread_id,
+            expected=expected,
         ) from None
     if refused.reason is Reason.MISSING:
         whose = "" if address.user_id is None else f" for user {address.user_id!r}"

@@ -21,7 +21,7 @@ from threadline.backend import (
 )
 from threadline.cache import Cached
 from threadline.checkpointer.draft import Plan, grown, plan, plan_append
-from threadline.checkpointer.engine import ATTEMPTS, Engine, kinds, read_op_id, refuse
+from threadline.checkpointer.engine import ATTEMPTS, Engine, fence, kinds, read_op_id, refuse
 from threadline.checkpointer.messages import encode_entries
 from threadline.checkpointer.reads import Reads, as_checkpoint
 from threadline.checkpointer.seal import Sealed, seal_plan
@@ -235,6 +235,7 @@ class States:
             merged=sealed.merged,
             blobs=sealed.blobs,
             entries=put.entries,
+            requires_slots=fence(address),
             thread=_described(put, ground),
         )
 

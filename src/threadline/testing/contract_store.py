@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from threadline import clock
-from threadline.errors import ConflictError, ThreadNotFoundError
+from threadline.errors import ConflictError, LeaseLostError, ThreadNotFoundError
 from threadline.model import AgentState, Checkpoint, ThreadInfo
 from threadline.store import (
     At,
@@ -19,8 +19,10 @@ from threadline.store import (
     Entry,
     EntryPut,
     EntryQuery,
+    Expected,
     Head,
     Slot,
+    SlotIs,
     SlotPut,
     SlotQuery,
     TailIs,
@@ -97,6 +99,57 @@ class StoreContract(FaceTests):
             assert await _slots(face, at()) == {"stays": b"1"}
             assert (await _commit(face, at(), slots=(taken,))).slots == (True,)
             assert await _slots(face, at()) == {"lease": b"2", "stays": b"1"}
+
+    async def test_p5_a_slot_lives_as_long_as_the_store_says(self, face: Face) -> None:
+        """A `ttl` counts from the commit, by the store's clock; what expires is not copied into a fork."""
+        now = 2_000_000_000_000_000
+        with clock.use(wall_us=lambda: now):
+            short = SlotPut(Slot(kind="k", key="s", payload=b"1", expires_at=1), ttl=10)
+            await _commit(face, at(), slots=(short, _put("stays")))
+            await face.aput_state(at(), {"n": 1})
+        with clock.use(wall_us=lambda: now + 9):
+            assert await _slots(face, at()) == {"s": b"1", "stays": b"x"}
+            await face.afork(at(), "fork")
+            assert await _slots(face, at("fork")) == {"stays": b"x"}
+        with clock.use(wall_us=lambda: now + 10):
+            assert await _slots(face, at()) == {"stays": b"x"}
+
+    async def test_p2_a_batch_may_require_a_slot(self, face: Face) -> None:
+        """Exactly these bytes and not expired, judged in the commit: what a lease is fenced with. An operation that
+        was committed before is answered whatever the slot is now."""
+        now = 2_000_000_000_000_000
+        mine = {"create": False, "requires_slots": (SlotIs("lease", "run", b"mine"),)}
+
+        async def refused(config: Any = None, **parts: Any) -> None:
+            with pytest.raises(LeaseLostError):
+                await _commit(face, config or at(), slots=(_put("x"),), **{**mine, **parts})
+            assert "x" not in await _slots(face, at())
+
+        with clock.use(wall_us=lambda: now):
+            await refused(at("none"), create=True)
+            await _commit(face, at(), slots=(_put("a"),))
+            await refused()
+            lease = Slot(kind="lease", key="run", payload=b"mine")
+            await _commit(face, at(), slots=(SlotPut(lease, "if_absent", ttl=100),))
+            await refused(at(namespace="other"))
+            for wrong in (b"", b"min", b"minE", b"mine\0"):
+                await refused(requires_slots=(SlotIs("lease", "run", wrong),))
+            await refused(requires_slots=(SlotIs("lease", "run", b"mine"), SlotIs("k", "b", b"x")))
+            op_id = clock.new_id()
+            await _commit(face, at(), op_id=op_id, slots=(_put("done"),), **mine)
+            renewed = (SlotPut(lease, ttl=300),)
+        with clock.use(wall_us=lambda: now + 99):
+            await _commit(face, at(), slots=renewed, **mine)
+        with clock.use(wall_us=lambda: now + 398):
+            await _commit(face, at(), slots=(_put("late"),), **mine)
+        with clock.use(wall_us=lambda: now + 399):
+            await refused()
+            assert (await _commit(face, at(), op_id=op_id, **mine)).duplicate
+            other = (SlotPut(Slot(kind="lease", key="run", payload=b"other"), "if_absent", ttl=9),)
+            assert (await _commit(face, at(), slots=other)).slots == (True,)
+            await refused()
+            await refused(expected=Expected(None, 7))
+        assert await _slots(face, at()) == {"a": b"x", "done": b"x", "late": b"x"}
 
     async def test_p2_a_slot_has_one_first_writer(self, face: Face) -> None:
         """Of 16 that write if absent, one is told that it did."""

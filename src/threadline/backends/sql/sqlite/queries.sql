@@ -245,10 +245,10 @@ SELECT :thread, 2, :ns, term, :ref FROM terms WHERE thread = :source AND kind = 
     ON CONFLICT DO NOTHING
 
 -- copy_slots --
--- The slots of another thread.
+-- The slots of another thread; what expires, a lease for one, belongs to that thread alone.
 INSERT INTO slots (thread, ns, kind, key, key_id, expires_at, meta, payload)
 SELECT :thread, :ns, kind, key, key_id, expires_at, meta, payload
-  FROM slots WHERE thread = :source AND ns = :source_ns
+  FROM slots WHERE thread = :source AND ns = :source_ns AND expires_at IS NULL
     ON CONFLICT (thread, ns, kind, key) DO NOTHING
 
 -- rename_checkpoint --
@@ -353,8 +353,8 @@ INSERT INTO entries_fts (rowid, words) VALUES (:id, :words)
 INSERT INTO entries_fts (entries_fts, rowid, words) VALUES ('delete', :id, :words)
 
 -- find_slot --
--- Whether a slot is there and has not expired.
-SELECT 1 FROM slots
+-- The payload of a slot that is there and has not expired.
+SELECT payload FROM slots
  WHERE thread = :thread AND ns = :ns AND kind = :kind AND key = :key
    AND (expires_at IS NULL OR expires_at > :at)
 
