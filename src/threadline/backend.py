@@ -1,7 +1,7 @@
 """The Backend port: what a store must do, in rows and bytes. It knows no codec, no framework and no cache.
 
 The rows and the `Batch` of `threadline.batch` are part of it and can be imported from here; then what may be
-asked, and the eleven primitives. A read with a user that is not the owner finds nothing, as if there were no thread.
+asked, and the primitives. A read with a user that is not the owner finds nothing, as if there were no thread.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ class StoreInfo:
 
 
 class Backend(ABC):
-    """A store. Eleven primitives; everything else lives above, for every backend alike.
+    """A store. A few primitives; everything else lives above, for every backend alike.
 
     Calls may come from any thread and any event loop. Reads are one snapshot each. Failures are raised as
     `threadline.errors`; a refused write as `Refused`.
@@ -150,6 +150,12 @@ class Backend(ABC):
         self, key: bytes, ns: bytes, user: str | None, ranges: Sequence[Range]
     ) -> list[Row]:
         """The rows that cover the ranges, in order of log and position."""
+
+    @abstractmethod
+    async def read_blobs(
+        self, key: bytes, ns: bytes, user: str | None, ids: Sequence[bytes]
+    ) -> list[Blob]:
+        """The large fields with these ids, each once and in this order; those that are not there are left out."""
 
     @abstractmethod
     async def read_checkpoints(

@@ -179,7 +179,9 @@ class SlotIs:
 @dataclass(frozen=True, slots=True)
 class ThreadPut:
     """What is said of a thread: sealed info with its searchable title and metadata terms (None: what was said
-    before stays). `owner` gives one to a thread without; `lineage`: where a new thread was forked from."""
+    before stays). `owner` gives one to a thread without; `lineage`: where a new thread was forked from; a thread
+    keeps its first one, unless this one `replaces_lineage`. `created_at`, `activity_at`: microseconds, for a thread
+    that comes from another store; 0: the store's own clock."""
 
     info: bytes | None = None
     title: str | None = None
@@ -187,6 +189,9 @@ class ThreadPut:
     owner: str | None = None
     lineage: bytes | None = None
     key_id: int = 0
+    replaces_lineage: bool = False
+    created_at: int = 0
+    activity_at: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,9 +228,11 @@ class Batch:
     refused. `op_id` (16 bytes) makes a retry return the first result. `create`: the thread may come into being, with
     `incarnation`. `expected`: the head that `checkpoint` was computed against; required with one. `last_version`: the
     counter it was computed against. `assumes_gc`: refused when content was taken away or moved since; `frees`: this
-    one does so, and moves the counter. `merged`: rows that replace all rows within their span. `renames`: (version,
-    name) of checkpoints to name; one that is not there is refused as CONFLICT. `requires_slots`: refused as FENCED
-    unless each holds. `erase`: the thread goes, leaving a row without names.
+    one does so, and moves the counter. `assumes_rev`: refused as STALE when anything was committed since. `merged`:
+    rows that replace all rows within their span. `forget`: ids of entries that leave what earlier commits of the
+    thread answered (`Commit.popped`). `renames`: (version, name) of checkpoints to name; one that is not there is
+    refused as CONFLICT. `requires_slots`: refused as FENCED unless each holds. `erase`: the thread goes, leaving a row
+    without names.
     """
 
     key: bytes
@@ -242,6 +249,7 @@ class Batch:
     last_version: int = 0
     marks: bytes = b""
     assumes_gc: int | None = None
+    assumes_rev: int | None = None
     frees: bool = False
     checkpoint: CheckpointRow | None = None
     checkpoint_terms: tuple[int, ...] = ()
@@ -254,6 +262,7 @@ class Batch:
     tail: TailIs | None = None
     entries: tuple[EntryPut, ...] = ()
     rewrite_entries: tuple[Entry, ...] = ()
+    forget: tuple[str, ...] = ()
     slots: tuple[SlotPut, ...] = ()
     requires_slots: tuple[SlotIs, ...] = ()
     thread: ThreadPut | None = None
@@ -261,6 +270,11 @@ class Batch:
     copy: CopyFrom | None = None
     drop: Drop | None = None
     erase: bool = False
+
+    @property
+    def upkeep(self) -> bool:
+        """Whether this is no activity of the thread: its `activity_at` stays."""
+        return self.drop is not None or bool(self.forget)
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,6 +325,7 @@ class ThreadFacts(NamedTuple):
     user: str | None
     incarnation: bytes
     gc: int
+    rev: int
 
 
 class HeadFacts(NamedTuple):
@@ -342,6 +357,8 @@ def judge(batch: Batch, thread: ThreadFacts | None, head: HeadFacts, fenced: boo
         if batch.requires is not None and thread.incarnation != batch.requires:
             raise Refused(Reason.MISSING)
         if batch.assumes_gc is not None and thread.gc != batch.assumes_gc:
+            raise Refused(Reason.STALE)
+        if batch.assumes_rev is not None and thread.rev != batch.assumes_rev:
             raise Refused(Reason.STALE)
     if fenced:
         raise Refused(Reason.FENCED)

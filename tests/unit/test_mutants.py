@@ -15,7 +15,7 @@ from threadline.backends.memory import MemoryBackend
 from threadline.batch import Batch, Reason, Refused, judge
 from threadline.checkpointer import reads, states
 from threadline.codec import searchtext
-from threadline.testing import CheckpointerContract, contract_store, contract_values
+from threadline.testing import CheckpointerContract, contract_retry, contract_values
 from threadline.testing.faces import Face
 
 Patch = pytest.MonkeyPatch
@@ -160,6 +160,10 @@ def slots_never_expire(patch: Patch) -> None:
     patch.setattr(memory, "put_slot", lasting)
 
 
+def answers_are_kept(patch: Patch) -> None:
+    patch.setattr(memory, "forget", lambda thread, ids: None)
+
+
 def searching_as_patterns(patch: Patch) -> None:
     """A query of which only the words are looked at, and not the letters."""
     patch.setattr(
@@ -227,12 +231,12 @@ MUTANTS: dict[str, tuple[Mutant, Callable[..., Any], dict[str, Any]]] = {
     "ignores op_id on put": (
         no_journal,
         C.test_p1_a_retry_never_does_it_twice,
-        {"write": contract_store.WRITES["aput_messages"]},
+        {"write": contract_retry.WRITES["aput_messages"]},
     ),
     "ignores op_id on pop": (
         no_journal,
         C.test_p1_a_retry_answers_the_same,
-        {"write": contract_store.WRITES["apop_messages"]},
+        {"write": contract_retry.WRITES["apop_messages"]},
     ),
     "commits half": (half_a_commit, C.test_p2_several_threads_are_one_commit, {}),
     "trusts what it has at hand": (stale_cache, C.test_p3_a_put_is_seen_by_every_reader, {}),
@@ -247,6 +251,16 @@ MUTANTS: dict[str, tuple[Mutant, Callable[..., Any], dict[str, Any]]] = {
         {},
     ),
     "keeps what has expired": (slots_never_expire, C.test_p5_slots_expire, {}),
+    "assumes no rev": (
+        judging(lambda b: dataclasses.replace(b, assumes_rev=None)),
+        C.test_p2_a_batch_can_assume_that_nothing_was_committed_since,
+        {},
+    ),
+    "remembers what was redacted": (
+        answers_are_kept,
+        C.test_p7_what_was_popped_is_forgotten_too,
+        {},
+    ),
     "finds parts of words": (searching_as_patterns, C.test_p9_words_are_found, {}),
     "hands out the same object twice": (
         shared_values,

@@ -698,6 +698,26 @@ def test_idle_threads_are_deleted_and_a_prune_is_no_activity(make: Make) -> None
     assert versions(checkpointer, new) == 3
 
 
+def test_a_thread_that_wakes_up_in_the_last_moment_is_kept(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A message that is put after a thread was found idle, and before it would be erased, is activity."""
+    checkpointer = make()
+    backend, start = checkpointer._engine.backend, clock.now_us()
+    with clock.use(wall_us=lambda: start - 10 * 86_400 * 10**6):
+        old = fill(checkpointer, thread_id="old")
+    measure = backend.measure
+
+    async def late(key: bytes | None) -> dict[str, int]:
+        checkpointer.put_messages(old, [Message.text_message("in time")])
+        return await measure(key)
+
+    monkeypatch.setattr(backend, "measure", late)
+    report = checkpointer.prune({}, RetentionPolicy(idle_after=timedelta(days=9)))
+    assert report.threads_deleted == 0
+    assert [each.text() for each in checkpointer.list_messages(old)] == ["in time"]
+
+
 def test_arguments(make: Make) -> None:
     checkpointer = make()
     for words, error in (

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 from threadline import clock
@@ -16,6 +16,7 @@ from threadline.backend import (
     At,
     Backend,
     Batch,
+    Blob,
     CheckpointQuery,
     CheckpointRow,
     Commit,
@@ -42,12 +43,17 @@ from threadline.backends.memory_thread import (
     born,
     check_past,
     copy,
+    covering,
+    describe,
     drop,
     erase,
     facts,
     fenced,
     find,
+    forget,
+    found_by,
     known_as,
+    listed,
     put_checkpoint,
     put_entry,
     put_slot,
@@ -123,7 +129,7 @@ class MemoryBackend(Backend):
         thread = self._threads.setdefault(batch.key, Thread())
         thread.rev += 1
         at = max(at, thread.activity_at)
-        if batch.drop is None:  # Upkeep is no activity.
+        if not batch.upkeep:
             thread.activity_at = at
         row = thread.row or born(batch, at)
         if batch.erase:
@@ -145,15 +151,10 @@ class MemoryBackend(Backend):
         for entry in batch.rewrite_entries:
             old = space.entries[entry.seq]
             space.entries[entry.seq] = dataclasses.replace(entry, created_at=old.created_at)
+        forget(thread, batch.forget)
         written = tuple(put_slot(space, put, at) for put in batch.slots)
         if batch.thread is not None:
-            said = batch.thread
-            if said.info is not None:
-                thread.terms = frozenset(said.terms)
-                row = dataclasses.replace(row, info=said.info, title=said.title, key_id=said.key_id)
-            row = dataclasses.replace(
-                row, user=row.user or said.owner, lineage=row.lineage or said.lineage
-            )
+            row = describe(thread, row, batch.thread)
         thread.row = dataclasses.replace(
             row,
             rev=thread.rev,
@@ -198,7 +199,7 @@ class MemoryBackend(Backend):
             return dataclasses.replace(
                 head,
                 checkpoint=checkpoint,
-                rows=tuple(_covering(space, checkpoint.refs)),
+                rows=tuple(covering(space, checkpoint.refs)),
                 blobs=tuple(space.blobs[each] for each in dict.fromkeys(checkpoint.blob_refs)),
             )
 
@@ -207,7 +208,14 @@ class MemoryBackend(Backend):
     ) -> list[Row]:
         with self._lock:
             space = self._space(key, ns, user)
-            return _covering(space, ranges) if space else []
+            return covering(space, ranges) if space else []
+
+    async def read_blobs(
+        self, key: bytes, ns: bytes, user: str | None, ids: Sequence[bytes]
+    ) -> list[Blob]:
+        with self._lock:
+            space = self._space(key, ns, user) or Space("")
+            return [space.blobs[id] for id in dict.fromkeys(ids) if id in space.blobs]
 
     async def read_checkpoints(
         self, key: bytes, ns: bytes, user: str | None, query: CheckpointQuery
@@ -242,7 +250,7 @@ class MemoryBackend(Backend):
                 and (query.ext_ids is None or entry.ext_id in query.ext_ids)
                 and (query.role is None or entry.role == query.role)
                 and space.entry_terms[seq].issuperset(query.terms)
-                and _holds(entry, query.words)
+                and found_by(entry, query.words)
             ]
             return found[: query.limit]
 
@@ -252,10 +260,10 @@ class MemoryBackend(Backend):
         with self._lock:
             hits = [
                 (thread.row, entry)
-                for thread in self._listed(threads)
+                for thread in listed(self._threads, threads)
                 for space in thread.spaces.values()
                 for entry in space.entries.values()
-                if thread.row is not None and _holds(entry, words)
+                if thread.row is not None and found_by(entry, words)
             ]
             hits.sort(key=lambda hit: (hit[1].created_at, hit[0].key, hit[1].seq))
             numbered = [(number + 1, *hit) for number, hit in enumerate(hits)]
@@ -282,7 +290,7 @@ class MemoryBackend(Backend):
 
     async def read_threads(self, query: ThreadQuery) -> list[ThreadRow]:
         with self._lock:
-            rows = [thread.row for thread in self._listed(query) if thread.row is not None]
+            rows = [thread.row for thread in listed(self._threads, query) if thread.row is not None]
             rows.sort(key=lambda row: (row.activity_at, row.key), reverse=not query.oldest)
             if query.after is not None:
                 edge = query.after
@@ -344,18 +352,6 @@ class MemoryBackend(Backend):
         thread = self._live(key, user)
         return thread.spaces.get(ns) if thread else None
 
-    def _listed(self, query: ThreadQuery) -> Iterable[Thread]:
-        self._check_open()
-        return [
-            thread
-            for thread in self._threads.values()
-            if thread.row is not None
-            and query.tenant in (None, thread.row.tenant)
-            and query.app in (None, thread.row.app)
-            and query.user in (None, thread.row.user)
-            and thread.terms.issuperset(query.terms)
-        ]
-
 
 def _committed(thread: Thread | None, batch: Batch) -> Commit | None:
     commit = thread.journal.get(batch.op_id) if thread else None
@@ -364,18 +360,6 @@ def _committed(thread: Thread | None, batch: Batch) -> Commit | None:
     if (there := facts(thread)) is not None:
         judge_again(batch, there)
     return dataclasses.replace(commit, duplicate=True)
-
-
-def _covering(space: Space, ranges: Sequence[Range]) -> list[Row]:
-    return [
-        row
-        for _, row in sorted(space.rows.items())
-        if any(r.log == row.log and row.start < r.end and r.start < row.end for r in ranges)
-    ]
-
-
-def _holds(entry: Entry, words: Sequence[str]) -> bool:
-    return not words or set((entry.search or "").split(" ")).issuperset(words)
 
 
 def _retired(thread: Thread | None, ns: bytes) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from threadline.backend import (
@@ -17,12 +17,15 @@ from threadline.backend import (
     Entry,
     EntryPut,
     Known,
+    Range,
     Reason,
     Refused,
     Row,
     Slot,
     SlotPut,
     ThreadFacts,
+    ThreadPut,
+    ThreadQuery,
     ThreadRow,
     holds,
 )
@@ -75,7 +78,7 @@ def facts(thread: Thread | None) -> ThreadFacts | None:
         return None
     row = thread.row
     names = (row.tenant, row.app, row.thread_id)
-    return ThreadFacts(True, names, row.user, row.incarnation, row.gc)
+    return ThreadFacts(True, names, row.user, row.incarnation, row.gc, row.rev)
 
 
 def born(batch: Batch, at: int) -> ThreadRow:
@@ -225,6 +228,28 @@ def put_slot(space: Space, put: SlotPut, at: int) -> bool:
     return True
 
 
+def forget(thread: Thread, ids: Collection[str]) -> None:
+    """Let these entries leave what earlier commits answered."""
+    for op_id, commit in thread.journal.items() if ids else ():
+        kept = tuple(entry for entry in commit.popped if entry.ext_id not in ids)
+        thread.journal[op_id] = dataclasses.replace(commit, popped=kept)
+
+
+def describe(thread: Thread, row: ThreadRow, said: ThreadPut) -> ThreadRow:
+    """A thread's row with what is said of it."""
+    if said.info is not None:
+        thread.terms = frozenset(said.terms)
+        row = dataclasses.replace(row, info=said.info, title=said.title, key_id=said.key_id)
+    thread.activity_at = said.activity_at or thread.activity_at
+    lineage = said.lineage or row.lineage if said.replaces_lineage else row.lineage or said.lineage
+    return dataclasses.replace(
+        row,
+        user=row.user or said.owner,
+        lineage=lineage,
+        created_at=said.created_at or row.created_at,
+    )
+
+
 def fenced(batch: Batch, space: Space | None, at: int) -> bool:
     """Whether a slot that the batch requires is not as it says."""
     slots = space.slots if space else {}
@@ -281,3 +306,33 @@ def stock(space: Space) -> Stock:
         Span(row.log, row.start, row.end, len(row.payload)) for _, row in sorted(space.rows.items())
     ]
     return Stock(rows, {blob.id: len(blob.payload) for blob in space.blobs.values()})
+
+
+# What is looked for ---------------------------------------------------------------------------------------
+
+
+def covering(space: Space, ranges: Sequence[Range]) -> list[Row]:
+    """The rows that cover some ranges, in order."""
+    return [
+        row
+        for _, row in sorted(space.rows.items())
+        if any(r.log == row.log and row.start < r.end and r.start < row.end for r in ranges)
+    ]
+
+
+def found_by(entry: Entry, words: Sequence[str]) -> bool:
+    """Whether an entry is found by all of these words."""
+    return not words or set((entry.search or "").split(" ")).issuperset(words)
+
+
+def listed(threads: Mapping[bytes, Thread], query: ThreadQuery) -> list[Thread]:
+    """The live threads that a query is about, in no order."""
+    return [
+        thread
+        for thread in threads.values()
+        if thread.row is not None
+        and query.tenant in (None, thread.row.tenant)
+        and query.app in (None, thread.row.app)
+        and query.user in (None, thread.row.user)
+        and thread.terms.issuperset(query.terms)
+    ]

@@ -20,6 +20,7 @@ from threadline.backend import (
     At,
     Backend,
     Batch,
+    Blob,
     CheckpointQuery,
     CheckpointRow,
     Commit,
@@ -135,6 +136,12 @@ class SqliteBackend(Backend):
     ) -> list[Row]:
         place = sqlite_read.where(key, ns, user)
         return await self._read(lambda db: sqlite_read.rows(db, place, ranges))
+
+    async def read_blobs(
+        self, key: bytes, ns: bytes, user: str | None, ids: Sequence[bytes]
+    ) -> list[Blob]:
+        place = sqlite_read.where(key, ns, user)
+        return await self._read(lambda db: sqlite_read.blobs(db, place, ids))
 
     async def read_checkpoints(
         self, key: bytes, ns: bytes, user: str | None, query: CheckpointQuery

@@ -65,6 +65,7 @@ def apply(db: sqlite3.Connection, batch: Batch, words: Words, now: int) -> Commi
     removed, popped = log.remove(batch)
     seqs, new = log.put(batch.entries, found.last_seq + taken)
     log.rewrite(batch.rewrite_entries)
+    sqlite_past.forget(db, batch, found)
     slots = tuple([_put_slot(db, batch, found.id, put, at) for put in batch.slots])
     if batch.thread is not None:
         _describe(db, batch.thread, found.id)
@@ -74,10 +75,12 @@ def apply(db: sqlite3.Connection, batch: Batch, words: Words, now: int) -> Commi
         "rev": rev,
         "gc": int(batch.frees),
         "last_seq": found.last_seq + taken + new,
-        "at": found.activity_at if batch.drop else at,  # Upkeep is no activity.
+        "at": found.activity_at if batch.upkeep else at,
         "messages": taken + new - removed,
         "checkpoints": int(version is not None) - dropped,
     }
+    if batch.thread is not None:
+        moved["at"] = batch.thread.activity_at or moved["at"]
     db.execute(SQL["move_thread"], moved)
     commit = Commit(rev, at, found.incarnation, version, seqs, removed, popped, slots)
     _remember(db, batch, found.id, commit)
@@ -185,6 +188,8 @@ def _describe(db: sqlite3.Connection, said: ThreadPut, thread: int) -> None:
         "key_id": said.key_id,
         "owner": said.owner,
         "lineage": said.lineage,
+        "replaces_lineage": said.replaces_lineage,
+        "created_at": said.created_at,
     }
     db.execute(SQL["describe_thread"], row)
     if said.info is not None:

@@ -9,7 +9,7 @@ from typing import Any
 from threadline.backend import Batch, CopyFrom, Drop, EntryPut, Reason, Refused
 from threadline.backends.sqlite_entries import EntryLog
 from threadline.backends.sqlite_file import SQL
-from threadline.backends.sqlite_rows import Found, StoredEntry, short
+from threadline.backends.sqlite_rows import Found, StoredEntry, short, without_entries
 
 _ID_BYTES = 16
 
@@ -63,6 +63,15 @@ def rename(db: sqlite3.Connection, batch: Batch, found: Found) -> None:
         changed = db.execute(SQL["rename_checkpoint"], {**where, "version": version, "name": name})
         if changed.rowcount != 1:
             raise Refused(Reason.CONFLICT, found.head_version)
+
+
+def forget(db: sqlite3.Connection, batch: Batch, found: Found) -> None:
+    """Let entries leave what earlier commits answered."""
+    if not batch.forget:
+        return
+    for rev, popped in db.execute(SQL["find_popped"], {"thread": found.id}).fetchall():
+        kept = without_entries(popped, batch.forget)
+        db.execute(SQL["change_popped"], {"thread": found.id, "rev": rev, "popped": kept})
 
 
 def drop(db: sqlite3.Connection, batch: Batch, found: Found) -> int:

@@ -90,7 +90,9 @@ def head(
         blobs: tuple[Blob, ...] = ()
         if checkpoint is not None and content:
             rows = _rows(db, place, checkpoint.refs)
-            blobs = _blobs(db, {"thread": number, "ns": place["ns"]}, checkpoint.blob_refs)
+            blobs = tuple(_blobs(db, place, checkpoint.blob_refs))
+            if len(blobs) < len(set(checkpoint.blob_refs)):
+                raise CorruptionError("a checkpoint refers to a large field that is not there")
     return Head(
         thread=thread_row(row),
         head_version=head_version,
@@ -113,14 +115,17 @@ def _checkpoint(db: sqlite3.Connection, thread: int, ns: bytes, at: At) -> Check
     return checkpoint_row(row) if row else None
 
 
-def _blobs(db: sqlite3.Connection, place: Where, ids: Sequence[bytes]) -> tuple[Blob, ...]:
-    blobs = []
-    for id in dict.fromkeys(ids):
-        row = db.execute(SQL["read_blob"], {**place, "id": id}).fetchone()
-        if row is None:
-            raise CorruptionError("a checkpoint refers to a large field that is not there")
-        blobs.append(Blob(*row))
-    return tuple(blobs)
+def blobs(db: sqlite3.Connection, place: Where, ids: Sequence[bytes]) -> list[Blob]:
+    """See `Backend.read_blobs`."""
+    with snapshot(db):
+        return _blobs(db, place, ids)
+
+
+def _blobs(db: sqlite3.Connection, place: Where, ids: Sequence[bytes]) -> list[Blob]:
+    found = (
+        db.execute(SQL["read_blob"], {**place, "id": id}).fetchone() for id in dict.fromkeys(ids)
+    )
+    return [Blob(*row) for row in found if row is not None]
 
 
 def rows(db: sqlite3.Connection, place: Where, ranges: Sequence[Range]) -> list[Row]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from threadline.backend import (
@@ -53,7 +53,7 @@ class Found(NamedTuple):
 
     def thread(self) -> ThreadFacts:
         names = (self.tenant or "", self.app or "", self.thread_id or "")
-        return ThreadFacts(self.live == 1, names, self.user, self.incarnation, self.gc)
+        return ThreadFacts(self.live == 1, names, self.user, self.incarnation, self.gc, self.rev)
 
     def head(self) -> HeadFacts:
         return HeadFacts(self.head_version, self.last_version)
@@ -242,6 +242,12 @@ def told_again(columns: Sequence[Any]) -> Commit:
         slots=tuple(map(bool, told.get("slots", ()))),
         duplicate=True,
     )
+
+
+def without_entries(popped: str, ids: Collection[str]) -> str | None:
+    """What the journal keeps of popped entries, without those with these ids."""
+    kept = [each for each in json.loads(popped) if each["ext_id"] not in ids]
+    return json.dumps(kept) if kept else None
 
 
 def _runs(seqs: Iterable[int]) -> list[int]:

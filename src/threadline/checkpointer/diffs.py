@@ -233,9 +233,8 @@ class _Comparison:
         backend, ns, user = self._engine.backend, self._address.ns_key, self._address.user
         ranges = list(_ranges(missing))
         rows = await backend.read_rows(self._key, ns, user, ranges) if ranges else []
-        for side in (self._old, self._new):
-            if mine := blobs & set(side.doc.blobs):
-                await self._read_blobs(side, mine)
+        if blobs:
+            await self._read_blobs(sorted(blobs))
         check = await backend.read_head(self._key, ns, user, content=False)
         if _life(check) != _life(self._old.head):
             raise _Moved
@@ -252,24 +251,21 @@ class _Comparison:
         except CorruptionError as error:
             raise _damaged(self._address, self._new.version, error) from None
 
-    async def _read_blobs(self, side: _Side, addresses: set[bytes]) -> None:
-        """Large fields come with the content of their head."""
-        at = At(version=side.version)
-        head = await self._engine.backend.read_head(
-            self._key, self._address.ns_key, self._address.user, at=at
+    async def _read_blobs(self, addresses: list[bytes]) -> None:
+        blobs = await self._engine.backend.read_blobs(
+            self._key, self._address.ns_key, self._address.user, addresses
         )
-        blobs = {blob.id: blob for blob in head.blobs}
-        if head.checkpoint is None or not addresses <= blobs.keys():
+        if len(blobs) < len(addresses):
             raise _Moved
-        for address in addresses:
-            blob = blobs[address]
+        for blob in blobs:
             try:
                 data = self._engine.codec.open(blob.payload, blob.key_id, Where("blob"))
-                if blob_id(data) != address:
-                    raise CorruptionError(f"the blob {address.hex()} has another content")
-                self._found.blobs[address] = decode(data)
+                if blob_id(data) != blob.id:
+                    raise CorruptionError(f"the blob {blob.id.hex()} has another content")
+                self._found.blobs[blob.id] = decode(data)
             except CorruptionError as error:
-                raise _damaged(self._address, side.version, error) from None
+                sides = [side for side in (self._old, self._new) if blob.id in side.doc.blobs]
+                raise _damaged(self._address, sides[0].version, error) from None
 
 
 def _differing(old: HeadDoc, new: HeadDoc) -> tuple[dict[str, Stored], dict[str, Stored]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
-from threadline.backend import Entry, EntryPut, EntryQuery, Refused, TailIs, ThreadQuery
+from threadline.backend import Entry, EntryPut, EntryQuery, Reason, Refused, TailIs, ThreadQuery
 from threadline.checkpointer.engine import Engine, refuse
 from threadline.codec.digest import item_digest
 from threadline.codec.envelope import Codec, Where
@@ -21,6 +21,8 @@ from threadline.model import Message
 MESSAGE = "message"
 #: How many entries one read brings when a caller wants them all.
 PAGE = 500
+#: A tail that no log has.
+NO_TAIL = ((-1, b""),)
 
 OnDuplicate = Literal["replace", "ignore"]
 
@@ -181,21 +183,23 @@ class Messages:
         op_id: str | None,
     ) -> None:
         """Replace what stands after a message, if it is what the caller expects."""
-        start = await self._seq_of(address, after) if after is not None else 0
+        anchor = None if after is None else await self._entry(address, after)
+        gone = after is not None and anchor is None
+        if gone and op_id is None:
+            raise ValueError(f"thread {address.thread_id!r} has no message {after!r}")
+        start = anchor.seq if anchor else 0
         key, ns = await self._engine.key(address), address.ns_key
         query = EntryQuery(after=start)
         tail = await self._engine.backend.read_entries(key, ns, address.user, query)
-        if op_id is None and not self._is_tail(tail, expected_tail):
+        as_expected = not gone and self._is_tail(tail, expected_tail)
+        if op_id is None and not as_expected:
             raise ConflictError(
                 f"the messages of thread {address.thread_id!r} after {after!r} are not the expected ones; "
                 "nothing was written. Read them again.",
                 thread_id=address.thread_id,
             )
-        pairs = tuple((entry.seq, entry.digest) for entry in tail)
-        if not self._is_tail(tail, expected_tail):
-            pairs = (
-                (-1, b""),
-            )  # Refused unless this op_id was committed before, which is then what is answered.
+        # Refused unless this op_id was committed before, which is then what is answered.
+        pairs = tuple((entry.seq, entry.digest) for entry in tail) if as_expected else NO_TAIL
         entries = encode_entries(self._engine, messages, None, "replace")
         batch = await self._engine.batch(
             address, "replace", op_id, create=not tail, tail=TailIs(start, pairs), entries=entries
@@ -203,6 +207,8 @@ class Messages:
         try:
             await self._engine.commit(batch)
         except Refused as refused:
+            if gone and refused.reason is Reason.CONFLICT:
+                raise ValueError(f"thread {address.thread_id!r} has no message {after!r}") from None
             refuse(address, refused)
 
     async def search(

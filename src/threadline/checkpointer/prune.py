@@ -22,11 +22,9 @@ from typing import Any, Protocol, runtime_checkable
 
 from threadline import clock
 from threadline.backend import (
-    At,
     Batch,
     CheckpointQuery,
     CheckpointRow,
-    Expected,
     Head,
     Range,
     Reason,
@@ -249,8 +247,7 @@ class _Run:
                 op_id=clock.new_id_bytes(),
                 kind="erase",
                 requires=head.thread.incarnation,
-                expected=Expected(head.thread.incarnation, head.head_version),
-                last_version=head.last_version,
+                assumes_rev=head.thread.rev,  # Whatever was put meanwhile, a message too, is activity.
                 erase=True,
             )
             try:
@@ -370,10 +367,10 @@ class _Run:
                 for row in await backend.read_rows(key, ns, user, wanted):
                     spans.add(Span(row.log, row.start, row.end, len(row.payload)))
         blobs: dict[bytes, int] = {}
-        for version, each in versions.items():
-            if not blobs.keys() >= set(each.blobs):
-                head = await backend.read_head(key, ns, user, at=At(version=version))
-                blobs |= {blob.id: len(blob.payload) for blob in head.blobs}
+        for each in versions.values():
+            if missing := [id for id in each.blobs if id not in blobs]:
+                found = await backend.read_blobs(key, ns, user, missing)
+                blobs |= {blob.id: len(blob.payload) for blob in found}
         return Stock(sorted(spans), blobs)
 
     async def _gap_slots(self, address: Address, key: bytes) -> set[int]:

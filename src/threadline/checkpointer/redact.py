@@ -96,15 +96,14 @@ class Redaction:
         head = await backend.read_head(key, ns, user, content=False)
         if head.thread is None:
             return 0
-        marks = read_marks(head.marks)
+        life, marks = head.thread.incarnation, read_marks(head.marks)
         ranges = [Range(log, 0, mark.end) for log, mark in enumerate(marks) if mark.end]
         rows = await backend.read_rows(key, ns, user, ranges) if ranges else []
         redacted = [self._row(row, message_id) for row in rows]
         merged = tuple(row for row, _ in redacted if row is not None)
         entries = await backend.read_entries(key, ns, user, EntryQuery(ext_ids=(message_id,)))
         tombs = tuple(self._entry(entry) for entry in entries)
-        if not merged and not tombs:
-            return 0
+        touched = bool(merged or tombs)
         await self._engine.commit(
             Batch(
                 key=key,
@@ -114,13 +113,14 @@ class Redaction:
                 namespace=address.namespace,
                 op_id=clock.new_id_bytes(),
                 kind="redact",
-                requires=head.thread.incarnation,
-                expected=Expected(head.thread.incarnation, head.head_version),
+                requires=life,
+                expected=Expected(life, head.head_version) if touched else None,
                 last_version=head.last_version,
                 marks=head.marks,
-                frees=True,
+                frees=touched,
                 merged=merged,
                 rewrite_entries=tombs,
+                forget=(message_id,),  # It may have been popped.
             )
         )
         return sum(count for _, count in redacted) + len(tombs)

@@ -12,7 +12,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from threadline.backend import (
-    At,
     CheckpointQuery,
     CheckpointRow,
     EntryQuery,
@@ -195,10 +194,10 @@ class Verifier:
     ) -> None:
         if not row.blob_refs:
             return
-        head = await self._engine.backend.read_head(
-            key, address.ns_key, address.user, at=At(version=row.version)
+        blobs = await self._engine.backend.read_blobs(
+            key, address.ns_key, address.user, row.blob_refs
         )
-        there = {blob.id for blob in head.blobs}
+        there = {blob.id for blob in blobs}
         for address_ in row.blob_refs:
             if address_ not in there:
                 report.say(f"{_of(address)}, version {row.version}: a large field is missing")

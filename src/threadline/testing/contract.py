@@ -9,9 +9,10 @@ from threadline.testing.contract_messages import (
     RemovalContract,
 )
 from threadline.testing.contract_past import ForkContract, PastContract, TransferContract
+from threadline.testing.contract_retry import RetryContract
 from threadline.testing.contract_search import SearchContract
 from threadline.testing.contract_states import StateClassContract, StatesContract
-from threadline.testing.contract_store import RetryContract, StoreContract
+from threadline.testing.contract_store import StoreContract
 from threadline.testing.contract_tenancy import NamesContract, TenancyContract
 from threadline.testing.contract_threads import DeletionContract, ThreadsContract
 from threadline.testing.contract_values import ValuesContract

@@ -90,7 +90,7 @@ def play(machine: type[CheckpointerMachine], steps: int | None = None, **options
     wanted = steps or (LONG if os.environ.get("THREADLINE_SOAK") == "1" else SHORT)
     before = machine.steps
     chosen: dict[str, Any] = {
-        "max_examples": max(1, wanted // 40),
+        "max_examples": max(1, wanted // 35),  # Many runs end a little early.
         "stateful_step_count": RUN,
         "derandomize": True,
         "database": None,

@@ -203,7 +203,7 @@ class MessageRules(Table):
         if sure < 2:
             return
         receipt = self.read("aredact", config_of(place, user), message_id)
-        threads, others = self.world.redact(place[0], user, message_id, list(receipt["threads"]))
+        threads, others = self.world.redact(place[0], user, message_id)
         assert set(receipt["threads"]) == threads
         assert set(receipt["forks_of_others"]) == others
         self.handles, self.done = [], []

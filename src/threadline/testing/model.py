@@ -340,10 +340,8 @@ class World:
         del space.log[start:]
         self._put_messages(space, messages, {}, "replace")
 
-    def redact(
-        self, thread_id: str, user: User, message_id: str, order: Sequence[str]
-    ) -> tuple[set[str], set[str]]:
-        """Take a message's content away, in forks too; the threads (touched in `order`), and the forks of others."""
+    def redact(self, thread_id: str, user: User, message_id: str) -> tuple[set[str], set[str]]:
+        """Take a message's content away, in forks too; the threads, and the forks of others."""
         done, others, waiting = set[str](), set[str](), [thread_id]
         reported = {thread_id}
         while waiting:
@@ -361,10 +359,6 @@ class World:
                     waiting.append(fork_id)
                 elif thread is not None:
                     others.add(fork_id)
-        for each in order:
-            touched = self.seen(each, user)
-            if touched is not None and _holds_message(touched, message_id):
-                self._touched(each)
         return reported, others
 
 

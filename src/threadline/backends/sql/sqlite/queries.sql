@@ -180,11 +180,12 @@ UPDATE threads
  WHERE id = :thread
 
 -- describe_thread --
--- What is said of a thread; without info what was said stays, and an owner is only given to one without.
+-- What is said of a thread: without info what was said stays, and a first owner and a first lineage stay too.
 UPDATE threads
    SET title = iif(:info IS NULL, title, :title), key_id = iif(:info IS NULL, key_id, :key_id),
        info = coalesce(:info, info), user = coalesce(user, :owner),
-       lineage = coalesce(lineage, :lineage)
+       lineage = iif(:replaces_lineage, coalesce(:lineage, lineage), coalesce(lineage, :lineage)),
+       created_at = iif(:created_at > 0, :created_at, created_at)
  WHERE id = :thread
 
 -- put_head --
@@ -374,6 +375,14 @@ DELETE FROM slots WHERE thread = :thread AND ns = :ns AND kind = :kind AND key =
 INSERT INTO journal (thread, rev, op_id, kind, at, version, result, popped)
 VALUES (:thread, :rev, :op_id, :kind, :at, :version, :result, :popped)
 
+-- find_popped --
+-- The commits of a thread that answered entries.
+SELECT rev, popped FROM journal WHERE thread = :thread AND popped IS NOT NULL
+
+-- change_popped --
+-- Another answer.
+UPDATE journal SET popped = :popped WHERE thread = :thread AND rev = :rev
+
 -- trim_journal --
 -- Results that nobody asks for again.
 DELETE FROM journal WHERE thread = :thread AND at < :before
@@ -462,8 +471,11 @@ SELECT l.log, l.start, l.count, l.payload, l.p_start, l.p_end, l.kind, l.key_id
  WHERE t.thread_key = :key AND t.live = 1 AND (:user IS NULL OR t.user = :user) AND l.start + l.count > :start
 
 -- read_blob --
--- A large field of a thread that was read in the same snapshot.
-SELECT id, payload, key_id FROM blobs WHERE thread = :thread AND ns = :ns AND id = :id
+-- A large field.
+SELECT b.id, b.payload, b.key_id
+  FROM threads AS t
+  JOIN blobs AS b ON b.thread = t.id AND b.ns = :ns AND b.id = :id
+ WHERE t.thread_key = :key AND t.live = 1 AND (:user IS NULL OR t.user = :user)
 
 -- read_checkpoints --
 -- Versions, newest first.
