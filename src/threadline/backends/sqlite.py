@@ -36,9 +36,9 @@ from threadline.backend import (
     ThreadQuery,
     ThreadRow,
 )
-from threadline.backends import sqlite_file, sqlite_read
+from threadline.backends import sqlite_file, sqlite_read, sqlite_scrub
 from threadline.backends.sqlite_core import Core, Options
-from threadline.backends.sqlite_entries import Projection, Words
+from threadline.backends.sqlite_entries import Projection
 from threadline.backends.sqlite_writer import Writer
 from threadline.errors import DeadlineError, OutcomeUnknownError, ReleasedError, ThreadlineError
 from threadline.history.freeing import Stock
@@ -153,13 +153,15 @@ class SqliteBackend(Backend):
         self, key: bytes, ns: bytes, user: str | None, query: EntryQuery
     ) -> list[Entry]:
         place = sqlite_read.where(key, ns, user)
-        return await self._read(lambda db: sqlite_read.entries(db, place, query, self._words()))
+        return await self._read(
+            lambda db: sqlite_read.entries(db, place, query, self._here().words)
+        )
 
     async def search(
         self, threads: ThreadQuery, words: Sequence[str], *, before: int | None, limit: int
     ) -> list[tuple[int, ThreadRow, Entry]]:
         return await self._read(
-            lambda db: sqlite_read.search(db, threads, words, before, limit, self._words())
+            lambda db: sqlite_read.search(db, threads, words, before, limit, self._here().words)
         )
 
     async def read_slots(
@@ -178,6 +180,19 @@ class SqliteBackend(Backend):
     async def read_stock(self, key: bytes, ns: bytes, user: str | None) -> Stock:
         place = sqlite_read.where(key, ns, user)
         return await self._read(lambda db: sqlite_read.stock(db, place))
+
+    async def scrub(self) -> bool:
+        """See `checkpointer.engine.Scrubbed`."""
+        core = self._here()
+        if core.info is None:
+            await self.open()
+        options = self._options
+        return await inline.offload(
+            core.executor,
+            lambda: sqlite_scrub.scrub(
+                options.path, options.synchronous, core.indexed, options.timeout
+            ),
+        )
 
     async def measure(self, key: bytes | None) -> dict[str, int]:
         sizes = await self._read(lambda db: sqlite_read.measure(db, key))
@@ -226,9 +241,6 @@ class SqliteBackend(Backend):
             if self._closed and not isinstance(error, ThreadlineError):
                 raise ReleasedError() from None
             raise
-
-    def _words(self) -> Words:
-        return Words(self._options.projection, self._here().indexed)
 
     def after_fork(self) -> None:
         """In a forked child: leave the parent's connections and thread alone, for good."""

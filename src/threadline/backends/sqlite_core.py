@@ -100,9 +100,8 @@ class Core:
             raise
         finally:
             self._lock.release()
-        words = Words(options.projection, self.indexed)
         self.writer = Writer(
-            options.path, db, self._lock, words, options.now_us, options.checkpoint_bytes
+            options.path, db, self._lock, self.words, options.now_us, options.checkpoint_bytes
         )
         facts: dict[str, object] = {
             "durable": options.synchronous == "FULL",
@@ -114,6 +113,11 @@ class Core:
             "word_index": self.indexed,
         }
         return StoreInfo(salt, facts)
+
+    @property
+    def words(self) -> Words:
+        """The word index."""
+        return Words(self._options.projection, self.indexed)
 
     def read(self, work: Callable[[sqlite3.Connection], T], deadline: float) -> T:
         """What `work` reads, stopped at `deadline` (seconds, monotonic). Raises DeadlineError, ReleasedError."""

@@ -17,6 +17,7 @@ from threadline.checkpointer.checkpoints import Checkpoints
 from threadline.checkpointer.diff_calls import DiffCalls
 from threadline.checkpointer.diffs import Diffs
 from threadline.checkpointer.engine import Engine
+from threadline.checkpointer.erasure import Erasure
 from threadline.checkpointer.exporting import Exporter
 from threadline.checkpointer.history_calls import HistoryCalls
 from threadline.checkpointer.importing import Importer
@@ -91,6 +92,7 @@ class BaseCheckpointer(
         self._diffs = Diffs(self._engine)
         self._messages = Messages(self._engine)
         self._threads = Threads(self._engine)
+        self._erasure = Erasure(self._engine)
         self._redaction = Redaction(self._engine)
         self._past = Past(self._engine, self._reads)
         self._verifier = Verifier(self._engine)

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from threadline.checkpointer.checkpoints import Checkpoints
 from threadline.checkpointer.diffs import Diffs
 from threadline.checkpointer.engine import Engine
+from threadline.checkpointer.erasure import Erasure
 from threadline.checkpointer.exporting import Exporter
 from threadline.checkpointer.importing import Importer
 from threadline.checkpointer.messages import Messages
@@ -35,6 +36,7 @@ class Calls:
     _diffs: Diffs
     _messages: Messages
     _threads: Threads
+    _erasure: Erasure
     _redaction: Redaction
     _past: Past
     _prunes: Prunes

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import weakref
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from threading import RLock
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol, runtime_checkable
 
 from threadline import clock
 from threadline.backend import Backend, Batch, Commit, Reason, Refused, SlotIs, StoreInfo
@@ -25,10 +26,20 @@ from threadline.history.watch import Watch
 
 #: Kind and key of the slot that is a namespace's lease; its payload is the token of the run that holds it.
 LEASE, LEASE_KEY = "lease", "run"
+_log = logging.getLogger("threadline.erasure")
+
 #: How often a write that has no base is computed again because others were faster.
 ATTEMPTS = 1000
 #: For how many threads this process remembers which class a state was put as.
 KINDS_KEPT = 10_000
+
+
+@runtime_checkable
+class Scrubbed(Protocol):
+    """An optional power of a backend: to let nothing of what was taken away stay where the store keeps its bytes."""
+
+    async def scrub(self) -> bool:
+        """Overwrite and merge what was erased and redacted before; False when something has to stay for a while."""
 
 
 class Engine:
@@ -79,6 +90,16 @@ class Engine:
         """Commit one batch. Raises Refused, for the pipeline to judge."""
         (commit,) = await self.backend.commit([batch])
         return commit
+
+    async def scrub(self) -> bool:
+        """Let nothing of what was just taken away stay in the store's files; False when that has to come later."""
+        if not isinstance(self.backend, Scrubbed):
+            return True
+        try:
+            return await self.backend.scrub()
+        except ThreadlineError as error:
+            _log.warning("what was erased is not overwritten everywhere yet: %s", error)
+            return False
 
     async def batch(
         self,

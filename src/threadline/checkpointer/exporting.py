@@ -99,6 +99,7 @@ class Exporter:
             "thread_id": thread.thread_id,
             "user_id": user_id_of(thread.user),
             "created_at": clock.from_us(thread.created_at).isoformat(),
+            "activity_at": clock.from_us(thread.activity_at).isoformat(),
         }
         for name, data, kind in (
             ("info", thread.info, "thread"),

@@ -5,6 +5,7 @@ thread is verified after it was written, and taken away again when it is not wha
 from __future__ import annotations
 
 import base64
+import dataclasses
 import hashlib
 from collections.abc import Iterator, Sequence
 from datetime import datetime
@@ -102,13 +103,19 @@ class Importer:
     async def _thread(
         self, address: Address, record: Record, parts: Iterator[Record], counts: dict[str, int]
     ) -> None:
-        said = ThreadPut(owner=canonical_user(record.get("user_id")), lineage=self._lineage(record))
+        said = ThreadPut(
+            owner=canonical_user(record.get("user_id")),
+            lineage=self._lineage(record),
+            created_at=_moment(record["created_at"]),
+        )
         if "info" in record:
             info = decode(orjson.dumps(record["info"]))
             sealed = self._engine.seal(info, Where("thread"))
             title = fold(info["name"]) if info.get("name") else None
             terms = terms_of(info.get("metadata") or {})
-            said = ThreadPut(sealed.data, title, terms, said.owner, said.lineage, sealed.key_id)
+            said = dataclasses.replace(
+                said, info=sealed.data, title=title, terms=terms, key_id=sealed.key_id
+            )
         partial = SlotPut(Slot(kind=PARTIAL, key="partial"))
         life = await self._write(address, create=True, thread=said, slots=(partial,))
         for namespace, content in _by_namespace(parts):
@@ -122,7 +129,9 @@ class Importer:
             )
             await self._namespace(here, namespace, content, life.incarnation, counts)
         done = SlotPut(Slot(kind=PARTIAL, key="partial"), "delete")
-        await self._write(address, slots=(done,))
+        # Exports of the first release do not say when a thread was last active.
+        active = ThreadPut(activity_at=_moment(record.get("activity_at") or record["created_at"]))
+        await self._write(address, slots=(done,), thread=active)
 
     async def _namespace(
         self,

@@ -137,8 +137,9 @@ class MessageCalls(Calls):
         """Take a message's content out of everything: the log and its search, the states of every version and
         namespace, and the forks of this thread. A tombstone with its id, role and digest stays.
 
-        Returns a receipt: `{"message_id", "threads": {id: places redacted}, "forks_of_others": [ids]}`; the last are
-        forks that belong to other users, which this call may not touch. Messages are found by their id where they are
+        Returns a receipt: `{"message_id", "threads": {id: places redacted}, "forks_of_others": [ids], "scrubbed"}`.
+        forks_of_others: forks that belong to other users, which this call may not touch. scrubbed: whether nothing of
+        it is in the store's files any more; see `aerase_user`. Messages are found by their id where they are
         items of a list; a copy of the text in another field is not. Can be repeated.
         """
         return await self._redaction.redact(read_config(config, write=True), message_id)

@@ -190,6 +190,8 @@ class Prunes:
             told.append(tally.told(row.thread_id))
             if stop():
                 break
+        if any(each.deleted for each in told) and not dry_run:
+            await self._engine.scrub()
         return _report(dry_run, told)
 
     async def _threads(self, address: Address) -> AsyncIterator[ThreadRow]:

@@ -65,6 +65,7 @@ class Redaction:
                     waiting.append(fork)
                 elif visible and fork.thread_id not in seen:
                     receipt["forks_of_others"].append(fork.thread_id)
+        receipt["scrubbed"] = await self._engine.scrub()
         return receipt
 
     async def _visible(self, address: Address) -> bool:

@@ -143,6 +143,7 @@ class Store:
             return False
         if self._engine.cache is not None:
             await self._engine.cache.drop(batch.key, None)
+        await self._engine.scrub()
         return True
 
     def seal(self, data: bytes, where: Where) -> Payload:

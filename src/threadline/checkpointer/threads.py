@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from threadline import clock
-from threadline.backend import Batch, Refused, ThreadPut, ThreadQuery, ThreadRow
+from threadline.backend import Refused, ThreadPut, ThreadQuery, ThreadRow
 from threadline.checkpointer.engine import Engine, refuse
 from threadline.codec.envelope import Where
 from threadline.codec.searchtext import fold
@@ -130,37 +130,8 @@ class Threads:
             return False
         if self._engine.cache is not None:
             await self._engine.cache.drop(batch.key, None, row.incarnation if row else None)
+        await self._engine.scrub()
         return True
-
-    async def erase_user(self, address: Address) -> dict[str, Any]:
-        """Erase every thread of the config's user, one by one; can be called again until nothing is left."""
-        if address.user is None:
-            raise ValueError("config has no user_id: whose threads are to be erased?")
-        await self._engine.ready()
-        erased: list[str] = []
-        while True:
-            query = ThreadQuery(tenant=address.tenant, app=None, user=address.user, limit=PAGE)
-            rows = await self._engine.backend.read_threads(query)
-            for row in rows:
-                names = (row.tenant, row.app, row.thread_id)
-                batch = Batch(
-                    key=row.key,
-                    names=names,
-                    user=address.user,
-                    op_id=clock.new_id_bytes(),
-                    kind="erase",
-                    requires=row.incarnation,
-                    erase=True,
-                )
-                try:
-                    await self._engine.commit(batch)
-                except Refused:
-                    continue  # Deleted meanwhile by another.
-                if self._engine.cache is not None:
-                    await self._engine.cache.drop(row.key, None, row.incarnation)
-                erased.append(row.thread_id)
-            if len(rows) < PAGE:
-                return {"user_id": address.user_id, "threads": erased}
 
     async def _row(self, address: Address) -> ThreadRow | None:
         key, ns = await self._engine.key(address), address.ns_key

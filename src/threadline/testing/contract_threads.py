@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
 from functools import partial
@@ -10,8 +11,14 @@ from typing import Any
 
 import pytest
 
-from threadline.errors import ConflictError, NotStorableError, ThreadNotFoundError
-from threadline.model import AgentState, ThreadInfo
+from threadline.checkpointer.erasure import ERASURES
+from threadline.errors import (
+    ConflictError,
+    NotStorableError,
+    ThreadNotFoundError,
+    UnavailableError,
+)
+from threadline.model import AgentState, Lineage, ThreadInfo
 from threadline.testing.faces import Face, FaceTests, at, changes_nothing, picture, said
 
 
@@ -257,3 +264,63 @@ class DeletionContract(FaceTests):
         assert (await face.aerase_user({"user_id": "alice"}))["threads"] == []
         with pytest.raises(ValueError):
             await face.aerase_user({})
+
+    async def test_p7_an_erased_user_leaves_no_name_in_the_forks_of_others(
+        self, face: Face
+    ) -> None:
+        """They are named in the receipt, keep what they copied, and know no more of their origin than its version."""
+        alice, bob = {"user_id": "alice"}, {"user_id": "bob"}
+        for n in (1, 2):
+            await face.aput_state(at(**alice), {"n": n})
+        await face.aput_state(at("bobs", **bob), await face.aget_state(at()))
+        await face.afork(at(**alice), "mine")
+        await face.aput_state(at("other"), {"n": 3})
+        await face.afork(at("other"), "fork")
+        before = await face.aget_thread(at("bobs"))
+        receipt = await face.aerase_user(alice)
+        assert sorted(receipt["threads"]) == ["mine", "t"]
+        assert receipt["forks_of_others"] == ["bobs"]
+        assert receipt["scrubbed"] is True
+        after = await face.aget_thread(at("bobs", **bob))
+        assert after.forked_from == Lineage(thread_id="", namespace="", version=2)
+        assert after.activity_at == before.activity_at
+        assert await face.aget_state(at("bobs", **bob)) == {"n": 2}
+        assert (await face.averify(at("bobs"))).problems == []
+        assert (await face.aget_thread(at("fork"))).forked_from.thread_id == "other"
+        assert await face.alist_threads({"app": ERASURES}) == []
+
+    async def test_p7_an_erasure_that_died_goes_on(
+        self, face: Face, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Wherever it ended: the receipt of the call that ends it has everything since the first."""
+        for dies_at in range(1, 9):
+            alice = {"user_id": f"alice {dies_at}", "tenant": f"t{dies_at}"}
+            bob = {"user_id": "bob", "tenant": f"t{dies_at}"}
+            for name in ("a", "b"):
+                await face.aput_state(at(name, **alice), {"n": 1})
+            loaded = await face.aget_state(at("a", **alice))
+            await face.aput_state(at("bobs", **bob), loaded)
+            commit, left = face.target._engine.backend.commit, [dies_at]
+
+            async def dying(batches: Any, commit: Any = commit, left: Any = left) -> Any:
+                left[0] -= 1
+                if left[0] == 0:
+                    raise UnavailableError("the store is gone")
+                return await commit(batches)
+
+            with monkeypatch.context() as patch:
+                patch.setattr(face.target._engine.backend, "commit", dying)
+                with contextlib.suppress(UnavailableError):
+                    await face.aerase_user(alice)
+            died = left[0] <= 0
+            receipt = await face.aerase_user(alice)
+            if not died:
+                assert dies_at > 6
+                assert receipt["threads"] == []
+                break
+            assert sorted(receipt["threads"]) == ["a", "b"]
+            assert receipt["forks_of_others"] == ["bobs"]
+            assert (await face.aget_thread(at("bobs", **bob))).forked_from.thread_id == ""
+            assert await face.alist_threads({"tenant": f"t{dies_at}", "app": ERASURES}) == []
+        else:
+            raise AssertionError("an erasure has fewer commits than that")

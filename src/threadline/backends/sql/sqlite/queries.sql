@@ -353,6 +353,10 @@ INSERT INTO entries_fts (rowid, words) VALUES (:id, :words)
 -- They leave it; they must be the same words.
 INSERT INTO entries_fts (entries_fts, rowid, words) VALUES ('delete', :id, :words)
 
+-- merge_words --
+-- Merge segments of the index, about so many pages; a negative number begins to merge all of them.
+INSERT INTO entries_fts (entries_fts, rank) VALUES ('merge', :pages)
+
 -- find_slot --
 -- The payload of a slot that is there and has not expired.
 SELECT payload FROM slots
