@@ -21,6 +21,7 @@ from threadline.testing.servers import (
     ServerError,
     Valkey,
     postgres,
+    process,
     redis,
     valkey,
     valkey_cluster,
@@ -145,7 +146,9 @@ def test_another_server_can_be_named(
         asyncio.run(fetch(made, "SELECT 1"))
 
 
-def test_without_any_postgres_it_fails_and_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_any_postgres_it_fails_and_says_what_to_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     module = sys.modules[Postgres.__module__]
     monkeypatch.delenv("THREADLINE_TEST_PG_DSN", raising=False)
     monkeypatch.setattr(module, "package_folder", lambda name: None)
@@ -191,8 +194,6 @@ def test_a_server_that_does_not_start_says_why() -> None:
 
 
 def test_a_port_that_is_taken_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
-    from threadline.testing.servers import process
-
     with valkey() as first:
         ports = iter([first.port, first.port, process.free_port()])
         monkeypatch.setattr(process, "free_port", lambda: next(ports))
@@ -296,3 +297,24 @@ def test_nothing_is_left_running_when_the_tests_are_killed() -> None:
     wait_until(lambda: not any(map(is_alive, family)), "the servers to end")
     for folder in folders:
         subprocess.run(["rm", "-r", folder], check=True)
+
+
+def test_no_folder_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Path] = []
+    make = process.make_folder
+
+    def make_and_tell(account: Account) -> Path:
+        made.append(make(account))
+        return made[-1]
+
+    monkeypatch.setattr(process, "make_folder", make_and_tell)
+    valkey()  # Never started.
+    assert made == []
+    with pytest.raises(ServerError), valkey(no_such_option="1"):
+        pass
+    with pytest.raises(ServerError), postgres(settings={"no_such_setting": "1"}):
+        pass
+    with valkey():
+        assert made[2].exists()
+    assert len(made) == 3
+    assert not [folder for folder in made if folder.exists()]

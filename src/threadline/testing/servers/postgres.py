@@ -77,7 +77,6 @@ class Postgres(Databases, Server):
     def __init__(self, *, fsync: bool = False, settings: Mapping[str, str] | None = None) -> None:
         super().__init__()
         self.binaries = find_binaries(self.account)
-        self.data = self.folder / "data"
         self.settings = {**({} if fsync else _FAST), **(settings or {})}
         self._password = secrets.token_hex(16)
 
@@ -98,12 +97,6 @@ class Postgres(Databases, Server):
         words = [word for key, value in settings.items() for word in ("-c", f"{key}={value}")]
         return [self.binaries / "postgres", "-D", self.data, *words]
 
-    def start(self) -> None:
-        """Start it and wait until it takes connections; the first time, its data folder is made."""
-        if not self.data.exists():
-            self._initialize()
-        super().start()
-
     def is_ready(self) -> bool:
         """Whether the server says so in its lock file, as `pg_ctl` reads it."""
         try:
@@ -112,20 +105,21 @@ class Postgres(Databases, Server):
             return False
         return lines[:1] == [str(self.pid)] and len(lines) >= 8 and lines[7].strip() == "ready"
 
-    def _initialize(self) -> None:
+    @property
+    def data(self) -> Path:
+        """Its data folder."""
+        return self.folder / "data"
+
+    def prepare(self) -> None:
+        """Make its folders."""
+        super().prepare()
         password = self.folder / "password"
         password.touch(0o600)
         password.write_text(self._password, "utf-8")
         self.account.own(password)
-        command: list[str | Path] = [
-            self.binaries / "initdb",
-            "-D",
-            self.data,
-            "-U",
-            "postgres",
-            "--no-sync",
-        ]
-        command += ["--encoding=UTF8", "--auth=scram-sha-256", f"--pwfile={password}", "--locale=C"]
+        command: list[str | Path] = [self.binaries / "initdb", "-D", self.data, "--no-sync"]
+        command += ["--username=postgres", f"--pwfile={password}", "--auth=scram-sha-256"]
+        command += ["--encoding=UTF8", "--locale=C"]
         version = re.search(
             r"\d+", self.account.run([self.binaries / "postgres", "--version"], self.folder)
         )

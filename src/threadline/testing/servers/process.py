@@ -42,7 +42,7 @@ class ServerError(RuntimeError):
 class Server(ABC):
     """A server that is started, stopped, killed and paused as often as a test likes, always on the same port.
 
-    Attributes: `host`, `port`, `folder` (its files; removed at the end). Use it as a context manager.
+    Attributes: `host`, `port`, `folder` (its files; removed at the end). It runs inside its `with` block.
     """
 
     #: What it is called in messages.
@@ -54,7 +54,7 @@ class Server(ABC):
         self.host = "127.0.0.1"
         self.port = 0
         self.account = Account.for_servers()
-        self.folder = make_folder(self.account)
+        self.folder = Path()
         self._process: subprocess.Popen[bytes] | None = None
 
     @abstractmethod
@@ -64,6 +64,10 @@ class Server(ABC):
     @abstractmethod
     def is_ready(self) -> bool:
         """Whether it answers as it should. Called again and again after a start."""
+
+    def prepare(self) -> None:
+        """Make its folder, with what must lie in it."""
+        self.folder = make_folder(self.account)
 
     @property
     def running(self) -> bool:
@@ -161,10 +165,12 @@ class Server(ABC):
         try:
             self.stop()
         finally:
-            shutil.rmtree(self.folder, ignore_errors=True)
+            if self.folder != Path():
+                shutil.rmtree(self.folder, ignore_errors=True)
 
     def __enter__(self) -> Self:
         try:
+            self.prepare()
             self.start()
         except BaseException:
             self.close()

@@ -30,8 +30,11 @@ class Valkey(Server):
     def __init__(self, kind: str, program: Path, options: dict[str, Option]) -> None:
         self.kind, self.program, self.options = kind, program, options
         super().__init__()
+
+    def prepare(self) -> None:
+        """Copy the program when its user cannot read it; it needs nothing of the folder that it lies in."""
+        super().prepare()
         if not self.account.can_read(self.program):
-            # It needs nothing of the folder that it lies in.
             copy = self.folder / self.program.name
             copy.write_bytes(self.program.read_bytes())
             copy.chmod(0o755)
