@@ -19,7 +19,7 @@ ROOT = "threadline"
 
 F0 = {"model", "errors"}
 F1 = {"clock", "config", "codec", "history", "inline"}
-F2 = {"batch", "backend", "cache"}
+F2 = {"batch", "backend", "cache", "cache_protocol"}
 F3 = {"checkpointer"}
 F4 = {"backends", "caches"}
 F5 = {
@@ -46,7 +46,8 @@ MAY_IMPORT: Mapping[str, set[str]] = {
     "inline": {"errors", "clock"},
     "batch": F0 | F1 - {"codec"},
     "backend": F0 | F1 - {"codec"} | {"batch"},
-    "cache": F0 | F1 - {"codec"} | {"backend"},
+    "cache": F0 | F1 - {"codec"} | {"batch", "backend"},
+    "cache_protocol": F0 | F1 - {"codec"} | {"batch", "backend"},
     # F3 pipelines and F4 implementations meet only in the ports.
     "checkpointer": F0 | F1 | F2,
     "backends": F0 | F1 - {"codec"} | {"batch", "backend"},

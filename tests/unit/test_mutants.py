@@ -135,10 +135,10 @@ def stale_cache(patch: Patch) -> None:
     """The process believes what it has at hand instead of asking the store."""
     read = reads.Reads._read
 
-    async def trusting(self: Any, address: Any, key: bytes, at: Any, cached: Any) -> Any:
-        if cached is not None:
-            return cached, memory.Head(head_version=cached.version)
-        return await read(self, address, key, at, cached)
+    async def trusting(self: Any, address: Any, place: Any, copy: Any) -> Any:
+        if copy.snapshot is not None:
+            return copy.snapshot, memory.Head(head_version=copy.snapshot.version)
+        return await read(self, address, place, copy)
 
     patch.setattr(reads.Reads, "_read", trusting)
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 
+from threadline.backend import Known
 from threadline.cache import Cached
+from threadline.cache_protocol import Kept, Rule, Write, decide
 
 #: Most states kept, and most bytes of them.
 ENTRIES, BYTES = 1024, 64 * 1024 * 1024
+#: Of how many erased incarnations it is remembered that they are.
+RETIRED = 4096
 
 
 class LocalCache:
@@ -22,6 +26,7 @@ class LocalCache:
         self._max_entries, self._max_bytes = max_entries, max_bytes
         self._lock = threading.Lock()
         self._kept: OrderedDict[tuple[bytes, bytes], tuple[Cached, int]] = OrderedDict()
+        self._retired: OrderedDict[bytes, None] = OrderedDict()
         self._bytes = 0
 
     async def get(self, key: bytes, ns: bytes) -> Cached | None:
@@ -33,13 +38,21 @@ class LocalCache:
             self._kept.move_to_end((key, ns))
             return kept[0]
 
-    async def publish(self, key: bytes, ns: bytes, cached: Cached) -> None:
+    async def publish(
+        self, key: bytes, ns: bytes, cached: Cached, refuted: Known | None = None
+    ) -> None:
         """Keep this unless something newer of the same incarnation is kept."""
         size = int(getattr(cached.content, "size", 1024))
         with self._lock:
             old = self._kept.get((key, ns))
-            if old and old[0].incarnation == cached.incarnation and old[0].version > cached.version:
+            kept = Kept(old[0].known) if old else None
+            retired = cached.known.incarnation in self._retired
+            rule = decide(kept, retired, Write(cached.known, refuted=refuted))
+            if rule is Rule.IGNORE:
                 return
+            if rule is Rule.TOUCH and old is not None:
+                newest = max(old[0].validated_at, cached.validated_at)
+                cached = old[0]._replace(validated_at=newest)
             self._forget((key, ns))
             if size > self._max_bytes // 4:
                 return
@@ -49,8 +62,12 @@ class LocalCache:
                 self._forget(next(iter(self._kept)))
 
     async def drop(self, key: bytes, ns: bytes | None, incarnation: bytes | None = None) -> None:
-        """Forget a namespace, or the whole thread (`ns` None)."""
+        """Forget a namespace, or the whole thread (`ns` None); a dropped incarnation is never kept again."""
         with self._lock:
+            if incarnation is not None:
+                self._retired[incarnation] = None
+                while len(self._retired) > RETIRED:
+                    self._retired.popitem(last=False)
             for place in [p for p in self._kept if p[0] == key and ns in (None, p[1])]:
                 self._forget(place)
 

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from threadline.backend import Backend
-from threadline.cache import Cache
+from threadline.cache import Cache, SharedCache
 from threadline.checkpointer.checkpoints import Checkpoints
 from threadline.checkpointer.diff_calls import DiffCalls
 from threadline.checkpointer.diffs import Diffs
@@ -40,6 +40,8 @@ from threadline.history.retention import RetentionPolicy
 
 #: How long `arelease` waits for tasks that were started and have not finished, in seconds.
 RELEASE_WAIT = 10.0
+#: The largest `max_stale`, in seconds.
+MOST_STALE = 60.0
 
 
 class BaseCheckpointer(
@@ -55,7 +57,9 @@ class BaseCheckpointer(
     as in this process, else AgentState or dict. require_user: refuse calls without a `user_id`. require_base: refuse
     to put a state that was not loaded from its thread. retention: what to keep of each thread that is put to, applied
     beside the puts after every few versions (a quarter of the policy's bound, 8 to 64), so that a thread may for a
-    while hold more; default None: everything is kept.
+    while hold more; default None: everything is kept. shared: a cache that processes share, for a backend behind a
+    network; max_stale: for how many seconds (at most 60) `aget_state_cache` may serve a copy without asking the store,
+    default 0: it always asks.
 
     Errors of every method: TypeError and ValueError for bad input, before anything is written; `UnavailableError`
     (a builtin ConnectionError) when the store cannot be reached; `ReleasedError` after `arelease`.
@@ -66,6 +70,8 @@ class BaseCheckpointer(
         backend: Backend,
         cache: Cache | None = None,
         *,
+        shared: SharedCache | None = None,
+        max_stale: float = 0.0,
         state_class: type | None = None,
         require_user: bool = False,
         require_base: bool = False,
@@ -76,6 +82,8 @@ class BaseCheckpointer(
         self._engine = Engine(
             backend,
             cache,
+            shared=shared,
+            max_stale=_seconds(max_stale),
             state_class=state_class,
             require_user=require_user,
             require_base=require_base,
@@ -145,11 +153,21 @@ class BaseCheckpointer(
             counts = await self._engine.backend.measure(None)
         except ConnectionError as error:
             return {"ok": False, "backend": self._engine.backend.name, "error": str(error)}
-        return {"ok": True, "backend": self._engine.backend.name, **info.facts, **counts}
+        shared = self._engine.shared
+        cache = {} if shared is None else {"cache": shared.facts()}
+        return {"ok": True, "backend": self._engine.backend.name, **info.facts, **counts, **cache}
 
     setup = face(asetup)
     release = face(arelease)
     health = face(ahealth)
+
+
+def _seconds(max_stale: float) -> float:
+    if isinstance(max_stale, bool) or not isinstance(max_stale, int | float):
+        raise TypeError(f"max_stale must be seconds, not {type(max_stale).__name__}")
+    if not 0 <= max_stale <= MOST_STALE:
+        raise ValueError(f"max_stale must be 0 to {MOST_STALE:.0f} seconds, not {max_stale}")
+    return float(max_stale)
 
 
 async def _finish_tasks_of(checkpointer: BaseCheckpointer) -> None:

@@ -59,7 +59,7 @@ class Checkpoints:
     async def get(self, address: Address) -> Checkpoint | None:
         """The checkpoint that an address points at, with its state."""
         key = await self._engine.key(address)
-        snapshot, _ = await self._reads.snapshot(address, key)
+        snapshot = await self._reads.snapshot(address, key)
         if snapshot is None:
             return None
         state = None if snapshot.cleared else self._reads.build(address, key, snapshot)

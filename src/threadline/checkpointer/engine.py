@@ -1,4 +1,4 @@
-"""What every pipeline shares: the backend, the cache, the codec, and how a refusal becomes an error for the user."""
+"""What every pipeline shares: the backend, the caches, the codec, and how a refusal becomes an error for the user."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from typing import Any, NoReturn, Protocol, runtime_checkable
 
 from threadline import clock
 from threadline.backend import Backend, Batch, Commit, Reason, Refused, SlotIs, StoreInfo
-from threadline.cache import Cache
+from threadline.cache import Cache, SharedCache
+from threadline.checkpointer.copies import Copies
 from threadline.codec.envelope import Codec, Payload, Where
 from threadline.codec.values import decode, encode
 from threadline.config import Address
@@ -23,6 +24,7 @@ from threadline.errors import (
     ThreadNotFoundError,
 )
 from threadline.history.watch import Watch
+from threadline.inline import is_inline
 
 #: Kind and key of the slot that is a namespace's lease; its payload is the token of the run that holds it.
 LEASE, LEASE_KEY = "lease", "run"
@@ -50,12 +52,15 @@ class Engine:
         backend: Backend,
         cache: Cache | None,
         *,
+        shared: SharedCache | None = None,
+        max_stale: float = 0.0,
         state_class: type | None = None,
         require_user: bool = False,
         require_base: bool = False,
         codec: Codec | None = None,
     ) -> None:
-        self.backend, self.cache, self.codec = backend, cache, codec or Codec()
+        self.backend, self.codec, self.shared = backend, codec or Codec(), shared
+        self.copies = Copies(cache, shared, self.codec, max_stale)
         self.state_class = state_class
         self.require_user, self.require_base = require_user, require_base
         self.watches = StateWatches()
@@ -67,14 +72,21 @@ class Engine:
         if self._released:
             raise ReleasedError()
         if self._info is None:
-            self._info = await self.backend.open()
+            info = await self.backend.open()
+            if self.shared is not None:
+                self.shared.open(info.salt)
+            self._info = info
         return self._info
 
     async def release(self) -> None:
         """Let go of the store; every later call raises ReleasedError."""
         if not self._released:
             self._released = True
-            await self.backend.close()
+            try:
+                await self.backend.close()
+            finally:
+                if self.shared is not None and not is_inline():
+                    await self.shared.close()
 
     async def key(self, address: Address) -> bytes:
         """The thread key of an address. Raises ValueError when a user is required and none is named."""

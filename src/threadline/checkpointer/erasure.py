@@ -78,8 +78,7 @@ class Erasure:
             await self._engine.commit(_on(row, "erase", user=user, erase=True))
         except Refused:
             return  # Deleted meanwhile by another.
-        if self._engine.cache is not None:
-            await self._engine.cache.drop(row.key, None, row.incarnation)
+        await self._engine.copies.erase(row.key, row.incarnation)
 
     async def _forks(self, address: Address, gone: dict[Name, None]) -> AsyncIterator[ThreadRow]:
         """The threads that say they were forked from one of these."""

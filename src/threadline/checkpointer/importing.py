@@ -94,11 +94,10 @@ class Importer:
     async def _erase(self, address: Address) -> None:
         batch = await self._engine.batch(address, "import", erase=True)
         try:
-            await self._engine.commit(batch)
+            commit = await self._engine.commit(batch)
         except ThreadlineError:
             return
-        if self._engine.cache is not None:
-            await self._engine.cache.drop(batch.key, None)
+        await self._engine.copies.erase(batch.key, commit.incarnation)
 
     async def _thread(
         self, address: Address, record: Record, parts: Iterator[Record], counts: dict[str, int]

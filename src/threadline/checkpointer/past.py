@@ -57,8 +57,7 @@ class Past:
             await self._engine.commit(batch)
         except Refused as refused:
             refuse(address, refused)
-        if self._engine.cache is not None:
-            await self._engine.cache.drop(key, address.ns_key)
+        await self._engine.copies.drop(key, address.ns_key)
         metadata = open_doc(row, self._engine.codec).read_metadata()
         named = dataclasses.replace(row, name=name)
         return as_checkpoint(address, named, _life(head), metadata)
@@ -285,8 +284,7 @@ class Past:
         commit: Commit,
         metadata: dict[str, Any],
     ) -> Checkpoint:
-        if self._engine.cache is not None:
-            await self._engine.cache.drop(key, address.ns_key)
+        await self._engine.copies.drop(key, address.ns_key)
         if commit.duplicate:
             at = dataclasses.replace(address, version=commit.version)
             row = _row(await self._found(at, key))

@@ -256,8 +256,7 @@ class _Run:
                 await self.engine.commit(batch)
             except Refused:
                 return None  # Active or deleted meanwhile.
-            if self.engine.cache is not None:
-                await self.engine.cache.drop(row.key, None, row.incarnation)
+            await self.engine.copies.erase(row.key, head.thread.incarnation)
         return _Tally(size["checkpoints"], 0, size["rows"], 0, size["store_bytes"], deleted=True)
 
     async def _namespace(self, address: Address, key: bytes, tally: _Tally) -> int:

@@ -1,5 +1,5 @@
-"""Reading a state: candidate, validate, open, decode. The store is asked for its head at every read; a cache only
-saves it from sending what is there already.
+"""Reading a state: a copy, the store's word on it, open, decode. The store is asked for its head at every read (but for
+one that trusts a copy for a while); a cache only saves it from sending what is there already.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from typing import Any
 
 from threadline import clock
 from threadline.backend import At, CheckpointRow, Head
-from threadline.cache import Cached
+from threadline.checkpointer.copies import Copy, Place
 from threadline.checkpointer.engine import Engine, kinds
 from threadline.checkpointer.snapshot import Ground, Snapshot, open_head
 from threadline.config import Address
@@ -23,10 +23,11 @@ class Reads:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    async def get(self, address: Address) -> Any:
-        """A state, or None; see `BaseCheckpointer.aget_state`."""
+    async def get(self, address: Address, *, trusting: bool = False) -> Any:
+        """A state, or None; `trusting`: for a while also without asking the store. See `aget_state` and
+        `aget_state_cache` of `BaseCheckpointer`."""
         key = await self._engine.key(address)
-        snapshot, _ = await self.snapshot(address, key)
+        snapshot = await self.snapshot(address, key, trusting=trusting)
         return None if snapshot is None or snapshot.cleared else self.build(address, key, snapshot)
 
     def build(self, address: Address, key: bytes, snapshot: Snapshot) -> Any:
@@ -36,29 +37,31 @@ class Reads:
         carry(state, base_of(state).moved(at, snapshot.incarnation, snapshot.version))
         return state
 
-    async def snapshot(self, address: Address, key: bytes) -> tuple[Snapshot | None, Head]:
-        """The snapshot that an address points at, validated by the store."""
+    async def snapshot(
+        self, address: Address, key: bytes, *, trusting: bool = False
+    ) -> Snapshot | None:
+        """The snapshot that an address points at, validated by the store unless it may be trusted."""
         at = await self.at(address, key)
-        return await self._read(
-            address, key, at, None if at else await self._cached(key, address.ns_key)
-        )
+        if at is not None:
+            head = await self._engine.backend.read_head(key, address.ns_key, address.user, at=at)
+            return open_head(head, self._engine.codec, address.thread_id)
+        place, copies = _place(address, key), self._engine.copies
+        async with copies.look(place) as copy:
+            if trusting and (served := await copies.serve(place, copy, address.user)):
+                return served
+            return (await self._read(address, place, copy))[0]
 
     async def _read(
-        self, address: Address, key: bytes, at: At | None, cached: Snapshot | None
+        self, address: Address, place: Place, copy: Copy
     ) -> tuple[Snapshot | None, Head]:
-        engine, ns = self._engine, address.ns_key
-        known = cached.known if cached else None
-        head = await engine.backend.read_head(key, ns, address.user, at=at, known=known)
-        if head.unchanged:
-            return cached, head
-        snapshot = open_head(head, engine.codec, address.thread_id)
-        if engine.cache is not None and at is None:
-            if snapshot is None:
-                if address.user is None:
-                    await engine.cache.drop(key, ns)
-            else:
-                entry = Cached(snapshot.incarnation, snapshot.version, snapshot, clock.monotonic())
-                await engine.cache.publish(key, ns, entry)
+        """The head as the store has it, asked whether it is still the copy."""
+        begun = clock.monotonic()
+        head = await self._engine.backend.read_head(
+            place.key, place.ns, address.user, known=copy.known
+        )
+        snapshot = await self._engine.copies.settle(
+            place, copy, head, user=address.user, begun=begun
+        )
         return snapshot, head
 
     async def at(self, address: Address, key: bytes) -> At | None:
@@ -75,12 +78,6 @@ class Reads:
             return at if head.checkpoint is not None else At(version=int(ext_id))
         return At(address.version, ext_id, address.name)
 
-    async def _cached(self, key: bytes, ns: bytes) -> Snapshot | None:
-        if self._engine.cache is None:
-            return None
-        cached = await self._engine.cache.get(key, ns)
-        return cached.content if cached and isinstance(cached.content, Snapshot) else None
-
     def kind(self, address: Address, key: bytes, shape: str) -> type | None:
         """The class that a state of this shape is to come back as; None: what its shape tells."""
         if address.state_class is not None:
@@ -89,18 +86,25 @@ class Reads:
 
     async def ground(self, address: Address, key: bytes, *, fresh: bool) -> Ground:
         """What a put is computed against: what this process knows of the head, or (`fresh`) what the store says."""
-        cached = await self._cached(key, address.ns_key)
-        if cached is not None and not fresh:
-            marks, last = cached.marks, cached.last_version
-            return Ground(cached, marks, cached.version, last, cached.incarnation, cached.gc, False)
-        snapshot, head = await self._read(address, key, None, cached)
+        place = _place(address, key)
+        copy = await self._engine.copies.near(place)
+        if (cached := copy.snapshot) is not None and not fresh:
+            marks, last, version = cached.marks, cached.last_version, cached.version
+            life, gc, owner = cached.incarnation, cached.gc, cached.owner
+            return Ground(cached, marks, version, last, life, gc, owner, False)
+        snapshot, head = await self._read(address, place, copy)
         marks = tuple(read_marks(head.marks))
         if snapshot is not None:
             snapshot = dataclasses.replace(snapshot, marks=marks, last_version=head.last_version)
         thread, version, last = head.thread, head.head_version, head.last_version
         if thread is None:
-            return Ground(None, marks, version, last, None, None, True)
-        return Ground(snapshot, marks, version, last, thread.incarnation, thread.gc, True)
+            return Ground(None, marks, version, last, None, None, None, True)
+        life, gc, owner = thread.incarnation, thread.gc, thread.user
+        return Ground(snapshot, marks, version, last, life, gc, owner, True)
+
+
+def _place(address: Address, key: bytes) -> Place:
+    return Place(key, address.ns_key, address.thread_id)
 
 
 def as_checkpoint(

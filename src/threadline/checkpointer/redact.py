@@ -18,6 +18,7 @@ from threadline.backend import (
     Entry,
     EntryQuery,
     Expected,
+    Known,
     Range,
     Reason,
     Refused,
@@ -81,22 +82,25 @@ class Redaction:
             here = dataclasses.replace(address, namespace=namespace)
             for _ in range(ATTEMPTS):
                 try:
-                    count += await self._namespace(here, key, message_id)
+                    taken, floor = await self._namespace(here, key, message_id)
+                    count += taken
+                    await self._engine.copies.drop(key, here.ns_key, floor)
                     break
                 except Refused as refused:
                     if refused.reason is Reason.MISSING:
                         break  # Deleted meanwhile, and the content with it.
                     if refused.reason is Reason.NAMES:
                         refuse(here, refused)
-            if self._engine.cache is not None:
-                await self._engine.cache.drop(key, here.ns_key)
         return count
 
-    async def _namespace(self, address: Address, key: bytes, message_id: str) -> int:
+    async def _namespace(
+        self, address: Address, key: bytes, message_id: str
+    ) -> tuple[int, Known | None]:
+        """How much was redacted, and what no copy may be older than: `gc` moved with it."""
         backend, ns, user = self._engine.backend, address.ns_key, address.user
         head = await backend.read_head(key, ns, user, content=False)
         if head.thread is None:
-            return 0
+            return 0, None
         life, marks = head.thread.incarnation, read_marks(head.marks)
         ranges = [Range(log, 0, mark.end) for log, mark in enumerate(marks) if mark.end]
         rows = await backend.read_rows(key, ns, user, ranges) if ranges else []
@@ -124,7 +128,8 @@ class Redaction:
                 forget=(message_id,),  # It may have been popped.
             )
         )
-        return sum(count for _, count in redacted) + len(tombs)
+        floor = Known(life, 0, head.thread.gc + touched, b"")
+        return sum(count for _, count in redacted) + len(tombs), floor
 
     def _row(self, row: Row, message_id: str) -> tuple[Row | None, int]:
         if row.kind != JSON:

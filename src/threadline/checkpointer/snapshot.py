@@ -30,7 +30,8 @@ WHOLE = "value"
 class Snapshot:
     """One version of one namespace's state. `fields`: the JSON bytes of each field that is no list; `lists`: the
     items of each list. `marks` and `last_version` belong to the namespace as it was when this was the head; `tails`
-    are the items of the open rows, as far as this process has them."""
+    are the items of the open rows, as far as this process has them. `owner`: the thread's, as it was then (a thread
+    without one may be given one later)."""
 
     incarnation: bytes
     row: CheckpointRow
@@ -41,6 +42,7 @@ class Snapshot:
     lists: Mapping[str, tuple[Items, ...]]
     tails: Mapping[int, Items] = field(default_factory=dict)
     gc: int = 0
+    owner: str | None = None
 
     @property
     def version(self) -> int:
@@ -95,6 +97,7 @@ class Ground:
     last_version: int
     incarnation: bytes | None
     gc: int | None
+    owner: str | None
     fresh: bool
 
 
@@ -128,7 +131,16 @@ def open_head(head: Head, codec: Codec, thread_id: str) -> Snapshot | None:
     slim = dataclasses.replace(row, payload=b"")
     tails = spans.open_rows(marks)
     return Snapshot(
-        thread.incarnation, slim, doc, marks, head.last_version, fields, lists, tails, thread.gc
+        thread.incarnation,
+        slim,
+        doc,
+        marks,
+        head.last_version,
+        fields,
+        lists,
+        tails,
+        thread.gc,
+        thread.user,
     )
 
 

@@ -84,9 +84,10 @@ class StateCalls(Calls):
         return await self._reads.get(read_config(config))
 
     async def aget_state_cache(self, config: Config) -> Any:
-        """As `aget_state`, for code that warms a cache: it fills the cache on a miss. The cache of an embedded store
-        is confirmed by the store at every call, so nothing stale is ever served."""
-        return await self._reads.get(read_config(config))
+        """As `aget_state`, but a cache's copy may be served without asking the store while the store confirmed it at
+        most `max_stale` seconds ago; else the store is asked, and the cache filled. An embedded store is asked at every
+        call, so that nothing stale is ever served."""
+        return await self._reads.get(read_config(config), trusting=True)
 
     async def aclear_state(self, config: Config, *, op_id: str | None = None) -> Checkpoint | None:
         """Let the thread have no state: `aget_state` gives None, the history stays. Returns the checkpoint that says

@@ -19,7 +19,7 @@ from threadline.backend import (
     Refused,
     ThreadPut,
 )
-from threadline.cache import Cached
+from threadline.checkpointer.copies import Place
 from threadline.checkpointer.draft import Plan, grown, plan, plan_append
 from threadline.checkpointer.engine import ATTEMPTS, Engine, fence, kinds, read_op_id, refuse
 from threadline.checkpointer.messages import encode_entries
@@ -185,6 +185,7 @@ class States:
                 continue
             sealed = await seal_plan(self._engine, address, put.key, drafted, ground)
             batch = self._batch(put, ground, sealed)
+            begun = clock.monotonic()
             try:
                 commit = await self._engine.commit(batch)
             except Refused as refused:
@@ -194,7 +195,7 @@ class States:
                 continue
             if commit.duplicate:
                 return await self._replayed(put, commit)
-            return await self._publish(put, drafted, sealed, batch, commit)
+            return await self._publish(put, ground, drafted, sealed, batch, commit, begun)
         refuse(address, Refused(Reason.STALE), expected.version if expected else None)
 
     def _batch(self, put: _Put, ground: Ground, sealed: Sealed) -> Batch:
@@ -240,24 +241,37 @@ class States:
         )
 
     async def _publish(
-        self, put: _Put, drafted: Plan, sealed: Sealed, batch: Batch, commit: Commit
+        self,
+        put: _Put,
+        ground: Ground,
+        drafted: Plan,
+        sealed: Sealed,
+        batch: Batch,
+        commit: Commit,
+        begun: float,
     ) -> Checkpoint:
         row = dataclasses.replace(_row(batch), created_at=commit.at)
-        cache = self._engine.cache
-        if cache is not None:
-            snapshot = Snapshot(
-                commit.incarnation,
-                dataclasses.replace(row, payload=b""),
-                sealed.doc,
-                sealed.logs,
-                row.version,
-                drafted.fields,
-                drafted.lists,
-                sealed.tails,
-                batch.assumes_gc or 0,
-            )
-            entry = Cached(commit.incarnation, row.version, snapshot, clock.monotonic())
-            await cache.publish(put.key, batch.ns, entry)
+        said = batch.thread.owner if batch.thread else None
+        snapshot = Snapshot(
+            commit.incarnation,
+            dataclasses.replace(row, payload=b""),
+            sealed.doc,
+            sealed.logs,
+            row.version,
+            drafted.fields,
+            drafted.lists,
+            sealed.tails,
+            batch.assumes_gc or 0,
+            (batch.user or said) if ground.incarnation is None else ground.owner,
+        )
+        await self._engine.copies.committed(
+            Place(put.key, batch.ns, put.address.thread_id),
+            snapshot,
+            row=row,
+            batch=batch,
+            parent=ground.snapshot.row if ground.snapshot else None,
+            begun=begun,
+        )
         return as_checkpoint(put.address, row, commit.incarnation, put.options.metadata)
 
     async def _moved(self, put: _Put, ground: Ground) -> Checkpoint:

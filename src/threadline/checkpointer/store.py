@@ -76,9 +76,11 @@ class Store:
             expected = several[0].expected
             address = read_config({"thread_id": thread_id})
             refuse(address, refused, expected.version if expected else None)
-        for batch in several:
-            if self._engine.cache is not None and (batch.erase or batch.checkpoint is not None):
-                await self._engine.cache.drop(batch.key, None if batch.erase else batch.ns)
+        for batch, commit in zip(several, commits, strict=True):
+            if batch.erase:
+                await self._engine.copies.erase(batch.key, commit.incarnation)
+            elif batch.checkpoint or batch.merged or batch.frees:
+                await self._engine.copies.drop(batch.key, batch.ns)
         return commits[0] if isinstance(batches, Batch) else commits
 
     @overload
@@ -138,11 +140,10 @@ class Store:
         """Erase the config's thread, every namespace of it; False when there is none."""
         batch = await self.abatch(config, "erase", op_id=op_id, erase=True)
         try:
-            await self._engine.commit(batch)
+            commit = await self._engine.commit(batch)
         except Refused:
             return False
-        if self._engine.cache is not None:
-            await self._engine.cache.drop(batch.key, None)
+        await self._engine.copies.erase(batch.key, commit.incarnation)
         await self._engine.scrub()
         return True
 

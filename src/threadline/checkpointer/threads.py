@@ -125,11 +125,10 @@ class Threads:
             return False
         batch = await self._engine.batch(address, "erase", op_id, erase=True)
         try:
-            await self._engine.commit(batch)
+            commit = await self._engine.commit(batch)
         except Refused:
             return False
-        if self._engine.cache is not None:
-            await self._engine.cache.drop(batch.key, None, row.incarnation if row else None)
+        await self._engine.copies.erase(batch.key, commit.incarnation)
         await self._engine.scrub()
         return True
 
