@@ -6,6 +6,7 @@ asked, and the primitives. A read with a user that is not the owner finds nothin
 
 from __future__ import annotations
 
+import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -118,6 +119,11 @@ class Backend(ABC):
     name: ClassVar[str]
     #: Whether calls wait on a network, so that sync callers need a loop of their own.
     suspends: ClassVar[bool] = False
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop | None:
+        """The event loop that calls are carried out on, whichever they come from; None: the caller's."""
+        return None
 
     @abstractmethod
     async def open(self) -> StoreInfo:

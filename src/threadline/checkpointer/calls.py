@@ -21,7 +21,6 @@ from threadline.checkpointer.threads import Threads
 from threadline.checkpointer.verify import Verifier
 from threadline.config import SHORT, text_id
 from threadline.history.retention import RetentionPolicy
-from threadline.inline import run_inline
 
 T = TypeVar("T")
 
@@ -46,7 +45,7 @@ class Calls:
     _importer: Importer
 
     def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        return run_inline(coroutine)
+        return self._engine.run(coroutine)
 
 
 def read_name(name: str | None) -> str | None:

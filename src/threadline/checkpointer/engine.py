@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import weakref
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from threading import RLock
-from typing import Any, NoReturn, Protocol, runtime_checkable
+from typing import Any, NoReturn, Protocol, TypeVar, runtime_checkable
 
 from threadline import clock
 from threadline.backend import Backend, Batch, Commit, Reason, Refused, SlotIs, StoreInfo
@@ -24,7 +24,10 @@ from threadline.errors import (
     ThreadNotFoundError,
 )
 from threadline.history.watch import Watch
-from threadline.inline import is_inline
+from threadline.inline import is_inline, run_inline
+from threadline.private_loop import run_private
+
+T = TypeVar("T")
 
 #: Kind and key of the slot that is a namespace's lease; its payload is the token of the run that holds it.
 LEASE, LEASE_KEY = "lease", "run"
@@ -77,6 +80,12 @@ class Engine:
                 self.shared.open(info.salt)
             self._info = info
         return self._info
+
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """The result of a coroutine, for a sync caller. Raises RuntimeError where it would wait for itself."""
+        if self.backend.suspends:
+            return run_private(coroutine, self.backend.loop)
+        return run_inline(coroutine)
 
     async def release(self) -> None:
         """Let go of the store; every later call raises ReleasedError."""

@@ -31,7 +31,6 @@ from threadline.checkpointer.engine import Engine, refuse
 from threadline.checkpointer.sync import face, face_iter
 from threadline.codec.envelope import Payload, Where
 from threadline.config import Config, read_config
-from threadline.inline import run_inline
 
 T = TypeVar("T")
 
@@ -156,7 +155,7 @@ class Store:
         return self._engine.codec.open(data, key_id, where)
 
     def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        return run_inline(coroutine)
+        return self._engine.run(coroutine)
 
     batch = face(abatch)
     commit = face(acommit)

@@ -8,11 +8,12 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import math
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
 
 import pytest
+import pytest_asyncio
 from pydantic import BaseModel, Field
 
 from threadline.checkpointer import BaseCheckpointer
@@ -108,11 +109,12 @@ class FaceTests:
             "override the fixture `checkpointer`: a new one on an empty store"
         )
 
-    @pytest.fixture(params=["async", "sync"])
-    def face(self, checkpointer: Any, request: pytest.FixtureRequest) -> Iterator[Face]:
-        """The checkpointer through each of its faces; released afterwards."""
-        yield Face(checkpointer, request.param)
-        checkpointer.release()
+    @pytest_asyncio.fixture(params=["async", "sync"])
+    async def face(self, checkpointer: Any, request: pytest.FixtureRequest) -> AsyncIterator[Face]:
+        """The checkpointer through each of its faces; released afterwards, through the same."""
+        face = Face(checkpointer, request.param)
+        yield face
+        await face.arelease()
 
 
 def at(thread_id: str = "t", **more: Any) -> dict[str, Any]:

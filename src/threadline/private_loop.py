@@ -1,0 +1,73 @@
+"""One private event loop, on a thread of its own, for sync callers of a store that waits on a network.
+
+A sync call hands its coroutine over and blocks its own thread until there is a result, so it works in a script, in a
+worker thread and inside a running loop, which stands still meanwhile. Where it could never end it raises instead: on
+the private loop itself, and on the loop that a caller's pool belongs to. A forked child begins its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class _Home:
+    """The loop and its thread, begun when first needed."""
+
+    def __init__(self) -> None:
+        self._door = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def loop(self) -> asyncio.AbstractEventLoop:
+        with self._door:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                threading.Thread(
+                    target=self._loop.run_forever, name="threadline-loop", daemon=True
+                ).start()
+            return self._loop
+
+
+_home = _Home()
+#: What a child inherited: loops whose threads are not there.
+_inherited: list[_Home] = []
+
+
+def _after_fork() -> None:
+    global _home
+    _inherited.append(_home)
+    _home = _Home()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def run_private(coro: Coroutine[Any, Any, T], needed: asyncio.AbstractEventLoop | None = None) -> T:
+    """The result of `coro`, run on the private loop while this thread waits.
+
+    needed: a loop that must go on running meanwhile. Raises RuntimeError when this thread runs that loop, or the
+    private one: the call would wait for itself.
+    """
+    loop = _home.loop()
+    try:
+        here = asyncio.get_running_loop()
+    except RuntimeError:
+        here = None
+    if here is not None and here in (loop, needed):
+        coro.close()
+        raise RuntimeError(
+            "a sync call on the event loop that it needs would wait for itself: await the async method (`aput_state` "
+            "for `put_state`) instead"
+        )
+    future = asyncio.run_coroutine_threadsafe(coro, loop)
+    try:
+        return future.result()
+    except BaseException:
+        future.cancel()
+        raise
