@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from threadline.checkpointer import BaseCheckpointer as BaseCheckpointer
     from threadline.checkpointer import CheckpointManager as CheckpointManager
     from threadline.checkpointer import InMemoryCheckpointer as InMemoryCheckpointer
+    from threadline.checkpointer import PgCheckpointer as PgCheckpointer
     from threadline.checkpointer import SqliteCheckpointer as SqliteCheckpointer
     from threadline.checkpointer.prune import PruneReport as PruneReport
     from threadline.errors import ConflictError as ConflictError
@@ -63,6 +64,7 @@ _HOMES = {
         "BaseCheckpointer",
         "CheckpointManager",
         "InMemoryCheckpointer",
+        "PgCheckpointer",
         "SqliteCheckpointer",
     ),
     "threadline.errors": (

@@ -12,7 +12,7 @@ import re
 import sqlite3
 from collections.abc import Callable, Sequence
 from importlib.resources.abc import Traversable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from threadline.backends import sqlfile
 from threadline.backends.sqlite_file import SQL
@@ -44,10 +44,11 @@ class Migration(NamedTuple):
         return [each for each in found if features.issuperset(_NEEDS.findall(each))]
 
 
-def read(directory: Traversable | None = None) -> list[Migration]:
-    """The migrations in a directory (None: those of this version), in order. Raises ValueError for a gap."""
+def read(directory: Traversable | None = None, store: str = "sqlite") -> list[Migration]:
+    """The migrations in a directory (None: those of this version, for a store), in order. Raises ValueError for a
+    gap."""
     found = []
-    for file in (directory or sqlfile.folder("sqlite") / "migrations").iterdir():
+    for file in (directory or sqlfile.folder(store) / "migrations").iterdir():
         if match := _FILE.fullmatch(file.name):
             found.append(Migration(int(match[1]), match[2], file.read_text("utf-8")))
     found.sort()
@@ -87,6 +88,11 @@ def _pending(db: sqlite3.Connection, migrations: Sequence[Migration]) -> list[Mi
     applied = []
     if db.execute(SQL["has_migrations"]).fetchone()[0]:
         applied = db.execute(SQL["read_migrations"]).fetchall()
+    return pending(applied, migrations)
+
+
+def pending(applied: Sequence[Sequence[Any]], migrations: Sequence[Migration]) -> list[Migration]:
+    """What is still to be applied after the rows (version, name, checksum). Raises SchemaError."""
     if len(applied) > len(migrations):
         raise SchemaError(
             f"the store has schema {applied[-1][0]} ({applied[-1][1]}), this version of Threadline knows "

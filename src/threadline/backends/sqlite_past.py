@@ -7,9 +7,10 @@ import sqlite3
 from typing import Any
 
 from threadline.backend import Batch, CopyFrom, Drop, EntryPut, Reason, Refused
+from threadline.backends.journal import without_popped
 from threadline.backends.sqlite_entries import EntryLog
 from threadline.backends.sqlite_file import SQL
-from threadline.backends.sqlite_rows import Found, StoredEntry, short, without_entries
+from threadline.backends.sqlite_rows import Found, StoredEntry, short
 
 _ID_BYTES = 16
 
@@ -70,7 +71,7 @@ def forget(db: sqlite3.Connection, batch: Batch, found: Found) -> None:
     if not batch.forget:
         return
     for rev, popped in db.execute(SQL["find_popped"], {"thread": found.id}).fetchall():
-        kept = without_entries(popped, batch.forget)
+        kept = without_popped(popped, batch.forget)
         db.execute(SQL["change_popped"], {"thread": found.id, "rev": rev, "popped": kept})
 
 

@@ -6,9 +6,8 @@ default namespace.
 
 from __future__ import annotations
 
-import base64
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from threadline.backend import (
@@ -22,6 +21,7 @@ from threadline.backend import (
     ThreadFacts,
     ThreadRow,
 )
+from threadline.backends.journal import read_popped, write_popped
 
 _DEFAULT_NS = bytes(8)
 #: How many columns of a thread, of an entry.
@@ -218,7 +218,7 @@ def result_columns(commit: Commit) -> dict[str, Any]:
     return {
         "version": commit.version,
         "result": json.dumps(told, separators=(",", ":")) if told else None,
-        "popped": json.dumps([_plain(each) for each in commit.popped]) if commit.popped else None,
+        "popped": write_popped(commit.popped),
     }
 
 
@@ -238,16 +238,10 @@ def told_again(columns: Sequence[Any]) -> Commit:
             for seq in range(start, start + count)
         ),
         removed=told.get("removed", 0),
-        popped=tuple(_entry(each) for each in json.loads(popped)) if popped else (),
+        popped=read_popped(popped),
         slots=tuple(map(bool, told.get("slots", ()))),
         duplicate=True,
     )
-
-
-def without_entries(popped: str, ids: Collection[str]) -> str | None:
-    """What the journal keeps of popped entries, without those with these ids."""
-    kept = [each for each in json.loads(popped) if each["ext_id"] not in ids]
-    return json.dumps(kept) if kept else None
 
 
 def _runs(seqs: Iterable[int]) -> list[int]:
@@ -259,21 +253,3 @@ def _runs(seqs: Iterable[int]) -> list[int]:
         else:
             runs += (seq, 1)
     return runs
-
-
-_BYTES = ("payload", "digest", "meta")
-
-
-def _plain(entry: Entry) -> dict[str, Any]:
-    plain: dict[str, Any] = {}
-    for name in Entry.__slots__:
-        value = getattr(entry, name)
-        plain[name] = base64.b85encode(value).decode() if isinstance(value, bytes) else value
-    return plain
-
-
-def _entry(plain: dict[str, Any]) -> Entry:
-    for name in _BYTES:
-        if plain[name] is not None:
-            plain[name] = base64.b85decode(plain[name])
-    return Entry(**plain)

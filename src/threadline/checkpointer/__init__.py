@@ -9,15 +9,17 @@ if TYPE_CHECKING:
     from threadline.checkpointer.base import BaseCheckpointer as BaseCheckpointer
     from threadline.checkpointer.in_memory import InMemoryCheckpointer as InMemoryCheckpointer
     from threadline.checkpointer.manager import CheckpointManager as CheckpointManager
+    from threadline.checkpointer.pg import PgCheckpointer as PgCheckpointer
     from threadline.checkpointer.sqlite import SqliteCheckpointer as SqliteCheckpointer
 
 _HOMES = {
     "BaseCheckpointer": "threadline.checkpointer.base",
     "CheckpointManager": "threadline.checkpointer.manager",
     "InMemoryCheckpointer": "threadline.checkpointer.in_memory",
+    "PgCheckpointer": "threadline.checkpointer.pg",
     "SqliteCheckpointer": "threadline.checkpointer.sqlite",
 }
-__all__ = ["BaseCheckpointer", "CheckpointManager", "InMemoryCheckpointer", "SqliteCheckpointer"]
+__all__ = sorted(_HOMES)
 
 
 def __getattr__(name: str) -> Any:

@@ -1,0 +1,224 @@
+"""Committing: one batch is one statement, in one round trip; what needs more steps is a transaction.
+
+`Commits.commit` is the way in. A statement that changed nothing was refused, or lost a race: a second look tells which.
+What is refused, and why, is `judge`'s to say; the statement only sees to it that nothing is written onto anything
+else than what was judged. `pg_steps` has the transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import asyncpg
+
+from threadline.backend import (
+    Batch,
+    Commit,
+    HeadFacts,
+    Reason,
+    Refused,
+    judge,
+    judge_again,
+)
+from threadline.backends import pg_rows as rows
+from threadline.backends.pg_link import Connection
+from threadline.backends.pg_sql import Sql
+from threadline.errors import UnavailableError
+
+#: How often a statement is made again after it lost a race.
+ATTEMPTS = 20
+#: How long a commit can be repeated with its op_id, in microseconds; and in how many commits old ones are looked for.
+JOURNAL_US = 24 * 3600 * 1_000_000
+TRIM_EVERY = 64
+
+Row = Mapping[str, Any]
+
+
+def is_plain(batch: Batch) -> bool:
+    """Whether one statement can commit the batch as it is."""
+    steps = (
+        batch.erase,
+        batch.copy,
+        batch.drop,
+        batch.renames,
+        batch.remove_entries,
+        batch.clear_entries,
+        batch.pop_entries,
+        batch.tail,
+        batch.rewrite_entries,
+        batch.forget,
+    )
+    return not any(steps) and plain_slots(batch)
+
+
+def plain_slots(batch: Batch) -> bool:
+    """Whether the slots of a batch are written in one step: none is deleted or compared, and none comes twice."""
+    places = {(put.slot.kind, put.slot.key) for put in batch.slots}
+    return len(places) == len(batch.slots) and all(
+        put.mode in ("overwrite", "if_absent") for put in batch.slots
+    )
+
+
+class Commits:
+    """The commits of one store. `projected`: a projection makes derived words again, so that they are not stored.
+    `now`: the time by the store's clock in microseconds, None for the server's."""
+
+    def __init__(self, sql: Sql, projected: bool, now: Callable[[], int | None]) -> None:
+        self.sql, self.projected, self.now = sql, projected, now
+
+    async def commit(self, connection: Connection, batch: Batch) -> Commit:
+        """Commit a plain batch. Raises Refused."""
+        create = _begins(batch)
+        for _ in range(ATTEMPTS):
+            row: Row | None = None
+            try:
+                row = await self.put(connection, batch, create=create)
+            except asyncpg.UniqueViolationError as error:
+                if (done := await self.done(connection, batch)) is not None:
+                    return done
+                if "_checkpoints" in (error.table_name or ""):
+                    raise Refused(Reason.CONFLICT, batch.last_version) from None
+            if row is not None:
+                commit = self.told(batch, row)
+                await self.trim(connection, batch, commit)
+                return commit
+            if (done := await self.done(connection, batch)) is not None:
+                return done
+            create = await self._look(connection, batch)
+        raise UnavailableError("PostgreSQL was too busy to commit; nothing was written")
+
+    async def put(
+        self,
+        connection: Connection,
+        batch: Batch,
+        *,
+        create: bool = False,
+        judged: bool = False,
+        **steps: Any,
+    ) -> Row | None:
+        """The one statement; None when it changed nothing. `judged`: the row is locked and was judged. `steps`: what
+        steps before it did."""
+        kept, _ = rows.folded(batch.entries)
+        slots = batch.slots if plain_slots(batch) else ()
+        parameters = {
+            "taken": 0,
+            "messages": 0,
+            "checkpoints": int(batch.checkpoint is not None),
+            "entry_count": len(kept),
+            "removed": None,
+            "popped": None,
+            "slots_done": None,
+            **rows.thread_parameters(batch, self.sql.user_ids, self.now()),
+            **rows.checkpoint_parameters(batch),
+            **rows.row_parameters(batch),
+            **rows.entry_parameters(kept, self.projected),
+            **rows.slot_parameters(slots),
+            **rows.fence_parameters(batch),
+            **steps,
+        }
+        if judged:
+            parameters |= dict.fromkeys(("requires", "known", "assumes_gc", "assumes_rev"))
+        said = batch.thread
+        parts = {
+            "fence": bool(batch.requires_slots) and not judged,
+            "checkpoint": batch.checkpoint is not None,
+            "rows": bool(batch.rows or batch.merged),
+            "merged": bool(batch.merged),
+            "blobs": bool(batch.blobs),
+            "entries": bool(kept),
+            "slots": bool(slots),
+            "info": said is not None and said.info is not None,
+            "thread_terms": bool(parameters["thread_terms"]),
+        }
+        held = frozenset(name for name, there in parts.items() if there)
+        statement = self.sql.put(held, create=create)
+        row: Row | None = await connection.fetchrow(
+            statement.text, *statement.arguments(parameters)
+        )
+        return row
+
+    def told(self, batch: Batch, row: Row) -> Commit:
+        """The result of a put, from its row."""
+        kept, where = rows.folded(batch.entries)
+        return Commit(
+            row["rev"],
+            row["at"],
+            row["incarnation"],
+            batch.checkpoint.version if batch.checkpoint else None,
+            rows.seqs_of(row, len(kept), where),
+            slots=rows.slots_of(row, len(batch.slots)),
+        )
+
+    async def done(self, connection: Connection, batch: Batch) -> Commit | None:
+        """The result of this batch if it was committed before. Raises Refused for another user's."""
+        row = await self.one(connection, "find_operation", key=batch.key, op_id=batch.op_id)
+        if row is None:
+            return None
+        facts = await self.facts(connection, batch)
+        if facts is not None:
+            judge_again(batch, rows.facts_of(facts)[0])
+        return rows.told_again(batch, row)
+
+    async def facts(self, connection: Connection, batch: Batch) -> Row | None:
+        """What is there: the thread's row and the head's."""
+        return await self.one(connection, "commit_facts", key=batch.key, ns=rows.short(batch.ns))
+
+    async def judge(self, connection: Connection, batch: Batch, facts: Row | None) -> None:
+        """Raise Refused unless the batch may be committed onto what is there."""
+        fenced = False
+        for each in batch.requires_slots:
+            place = {"key": batch.key, "ns": rows.short(batch.ns), "kind": each.kind}
+            there = await self.one(
+                connection, "find_slot", **place, slot=each.key.encode(), now=self.now()
+            )
+            fenced = fenced or there is None or there["payload"] != each.payload
+        if facts is None:
+            judge(batch, None, HeadFacts(), fenced)
+        else:
+            judge(batch, *rows.facts_of(facts), fenced)
+
+    async def trim(self, connection: Connection, batch: Batch, commit: Commit) -> None:
+        """Now and then, forget results that nobody asks for again."""
+        if commit.rev % TRIM_EVERY == 0:
+            await self.do(connection, "trim_journal", key=batch.key, before=commit.at - JOURNAL_US)
+
+    async def one(self, connection: Connection, name: str, /, **parameters: Any) -> Row | None:
+        """The first row of a query."""
+        statement = self.sql[name]
+        row: Row | None = await connection.fetchrow(
+            statement.text, *statement.arguments(parameters)
+        )
+        return row
+
+    async def do(self, connection: Connection, name: str, /, **parameters: Any) -> list[Row]:
+        """All rows of a statement."""
+        statement = self.sql[name]
+        found: list[Row] = await connection.fetch(statement.text, *statement.arguments(parameters))
+        return found
+
+    async def _look(self, connection: Connection, batch: Batch) -> bool:
+        """Why a statement changed nothing: Refused, or whether the next one has to create the thread."""
+        facts = await self.facts(connection, batch)
+        await self.judge(connection, batch, facts)
+        if facts is not None and not facts["live"]:
+            raise NeedsSteps()
+        return facts is None
+
+
+class NeedsSteps(Exception):
+    """The thread was deleted, and comes into being again: the commit needs the transaction."""
+
+
+class Raced(Refused):
+    """Another commit created the thread meanwhile: look again."""
+
+    def __init__(self) -> None:
+        super().__init__(Reason.STALE)
+
+
+def _begins(batch: Batch) -> bool:
+    """Whether the pipeline saw no such thread."""
+    expected = batch.expected
+    unseen = expected is not None and expected.incarnation is None and expected.version == 0
+    return batch.create and unseen and not batch.requires_slots

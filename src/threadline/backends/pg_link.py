@@ -1,0 +1,260 @@
+"""Connections to PostgreSQL: one pool for each event loop, a deadline for every call, and what its errors mean.
+
+A connection on which a call ran out of time or was cancelled may still answer, to whoever asks next: it is closed,
+never handed on. Our own pools leave out the query that asyncpg resets a connection with, one round trip a call: nothing
+here changes the state of a session. A caller's pool is used on its own loop, and is neither closed nor changed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import threading
+import weakref
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from typing import Any, TypeVar
+
+import asyncpg
+
+from threadline import clock
+from threadline.errors import (
+    CorruptionError,
+    DeadlineError,
+    NotStorableError,
+    ReleasedError,
+    SchemaError,
+    StorageFullError,
+    ThreadlineError,
+    UnavailableError,
+)
+
+T = TypeVar("T")
+Connection = Any  # asyncpg's, or a pool's proxy of one: the driver ships no types.
+Work = Callable[[Connection], Awaitable[T]]
+
+#: Connections of one of our pools, and seconds in which one must be made.
+POOL_SIZE, CONNECT_SECONDS = 16, 5.0
+#: Seconds that closing a pool waits for what still runs on it.
+_CLOSE_SECONDS = 5.0
+
+
+class Dsn:
+    """Where the server is. Its password is in no repr, log or error."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str | None) -> None:
+        if text is not None and not isinstance(text, str):
+            raise TypeError(f"postgres_dsn must be a str, not {type(text).__name__}")
+        self._text = text
+
+    def __repr__(self) -> str:
+        return "Dsn('***')"
+
+    def resolve(self) -> str | None:
+        """The DSN for the driver; without one DATABASE_URL, else None: the PG* variables."""
+        text = self._text if self._text is not None else os.environ.get("DATABASE_URL")
+        if text is None:
+            return None
+        scheme, mark, rest = text.partition("://")
+        if not mark or scheme.partition("+")[0] not in ("postgresql", "postgres"):
+            raise ValueError(
+                "postgres_dsn must look like postgresql://user@host:5432/database"
+                if self._text is not None
+                else "DATABASE_URL must look like postgresql://user@host:5432/database"
+            )
+        return f"postgresql://{rest}"
+
+
+class LostError(UnavailableError):
+    """The connection was lost while the store was answering."""
+
+
+@contextlib.contextmanager
+def driver_errors() -> Iterator[None]:
+    """Raise what the driver raises as an error of ours; never with a statement's values in it."""
+    try:
+        yield
+    except ThreadlineError:
+        raise
+    except TimeoutError:
+        raise DeadlineError("PostgreSQL did not answer before the deadline") from None
+    except asyncpg.PostgresError as error:
+        raise _translated(error) from None
+    except asyncpg.InterfaceError as error:
+        if isinstance(error, ValueError):  # A value that the driver cannot send.
+            raise NotStorableError(f"PostgreSQL cannot store this: {error.args[0]}") from None
+        raise LostError(f"the connection to PostgreSQL was lost: {error.args[0]}") from None
+    except OSError as error:
+        raise UnavailableError(f"PostgreSQL cannot be reached: {error.strerror or error}") from None
+
+
+#: Classes and codes of SQLSTATE (PostgreSQL, appendix A): the first that fits.
+_MEANINGS: tuple[tuple[str, type[ThreadlineError], str], ...] = (
+    ("57014", DeadlineError, "PostgreSQL ended the statement"),
+    ("57", LostError, "PostgreSQL is shutting down or starting"),
+    ("08", LostError, "the connection to PostgreSQL was lost"),
+    ("25006", UnavailableError, "PostgreSQL is read-only"),
+    ("28", UnavailableError, "PostgreSQL refused the login"),
+    ("3D", UnavailableError, "PostgreSQL has no such database"),
+    ("40", LostError, "PostgreSQL undid the transaction"),
+    ("42501", ThreadlineError, "the role has not the rights that are needed"),
+    ("42P01", SchemaError, "the tables are not there: call setup() or `threadline migrate`"),
+    ("3F", SchemaError, "the schema is not there: call setup() or `threadline migrate`"),
+    ("53100", StorageFullError, "PostgreSQL has no room left"),
+    ("53", UnavailableError, "PostgreSQL has no resources left"),
+    ("22021", NotStorableError, "PostgreSQL cannot store a text with this character"),
+    ("22P05", NotStorableError, "PostgreSQL cannot store a text with this character"),
+    ("XX001", CorruptionError, "PostgreSQL found damaged data"),
+    ("XX002", CorruptionError, "PostgreSQL found a damaged index"),
+)
+
+
+def _translated(error: asyncpg.PostgresError) -> ThreadlineError:
+    state = error.sqlstate or ""
+    said = error.args[0] if error.args else type(error).__name__
+    for prefix, kind, meaning in _MEANINGS:
+        if state.startswith(prefix):
+            return kind(f"{meaning} ({said})")
+    return ThreadlineError(f"PostgreSQL: {said} ({state})")
+
+
+class Link:
+    """The connections of one backend, in this process.
+
+    dsn: see `Dsn`. pool: a caller's pool, instead. config: for our own pools, as asyncpg's `create_pool` takes it.
+    """
+
+    def __init__(
+        self, dsn: Dsn, pool: Any | None = None, config: Mapping[str, Any] | None = None
+    ) -> None:
+        self._dsn, self._given, self._config = dsn, pool, dict(config or {})
+        self._pools: dict[asyncio.AbstractEventLoop, asyncio.Future[Any]] = {}
+        self._door = threading.Lock()
+        self._closed = False
+        _links.add(self)
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop | None:
+        """The loop that a caller's pool belongs to."""
+        loop: asyncio.AbstractEventLoop | None = getattr(self._given, "_loop", None)
+        return loop
+
+    async def run(self, work: Work[T], deadline: float) -> T:
+        """What `work` does with a connection, until `deadline` (`clock.monotonic`). Raises errors of ours."""
+        home, here = self.loop, asyncio.get_running_loop()
+        if home is None or home is here:
+            return await self._run(work, deadline)
+        if not home.is_running():
+            raise RuntimeError(
+                "the pool that this checkpointer was given belongs to an event loop that is not running"
+            )
+        there = asyncio.run_coroutine_threadsafe(self._run(work, deadline), home)
+        return await asyncio.wrap_future(there)
+
+    async def connect(self) -> Connection:
+        """A connection of its own, that belongs to no pool; `close` it."""
+        with driver_errors():
+            return await asyncpg.connect(
+                self._dsn.resolve(), timeout=CONNECT_SECONDS, **self._connecting()
+            )
+
+    async def close(self, *, given: bool = False) -> None:
+        """Close our pools, and a caller's when `given`."""
+        self._closed = True
+        with self._door:
+            pools, self._pools = self._pools, {}
+        for loop, future in pools.items():
+            if future.done() and not future.cancelled() and future.exception() is None:
+                await _close(loop, future.result())
+        if given and self._given is not None and self.loop is not None:
+            await _close(self.loop, self._given)
+
+    def forget(self) -> None:
+        """In a forked child: the parent's connections are not ours."""
+        _inherited.append(self._pools)
+        self._pools, self._door = {}, threading.Lock()
+
+    async def _run(self, work: Work[T], deadline: float) -> T:
+        with driver_errors():
+            left = deadline - clock.monotonic()
+            async with asyncio.timeout(left):
+                pool = await self._pool()
+                connection = await pool.acquire()
+            whole = False
+            try:
+                async with asyncio.timeout(deadline - clock.monotonic()):
+                    result = await work(connection)
+                whole = True
+                return result
+            except (ThreadlineError, asyncpg.PostgresError):
+                whole = not connection.is_in_transaction()
+                raise
+            finally:
+                if not whole:
+                    connection.terminate()
+                await pool.release(connection)
+
+    async def _pool(self) -> Any:
+        if self._given is not None:
+            return self._given
+        if self._closed:
+            raise ReleasedError()
+        loop = asyncio.get_running_loop()
+        with self._door:
+            future = self._pools.get(loop)
+            if future is None or (future.done() and (future.cancelled() or future.exception())):
+                for gone in [each for each in self._pools if each.is_closed()]:
+                    del self._pools[gone]
+                future = self._pools[loop] = asyncio.ensure_future(self._make())
+        return await asyncio.shield(future)
+
+    async def _make(self) -> Any:
+        options = {"min_size": 0, "max_size": POOL_SIZE, **self._config}
+        options.setdefault("reset", _no_reset)
+        options.setdefault("timeout", CONNECT_SECONDS)
+        return await asyncpg.create_pool(self._dsn.resolve(), **options)
+
+    def _connecting(self) -> dict[str, Any]:
+        pools = ("min_size", "max_size", "max_queries", "max_inactive_connection_lifetime")
+        hooks = ("connect", "setup", "init", "reset", "loop", "timeout", "connection_class")
+        return {name: each for name, each in self._config.items() if name not in pools + hooks}
+
+
+async def _no_reset(connection: Connection) -> None:
+    """Nothing here changes the state of a session, so there is nothing to set back."""
+
+
+async def _close(loop: asyncio.AbstractEventLoop, pool: Any) -> None:
+    """Close a pool on its own loop, waiting a while for what runs on it; then without waiting."""
+    if loop.is_closed():
+        return
+    here = asyncio.get_running_loop()
+    if loop is not here and not loop.is_running():
+        loop.call_soon_threadsafe(pool.terminate)
+        return
+    closing: Awaitable[Any] = (
+        pool.close()
+        if loop is here
+        else asyncio.wrap_future(asyncio.run_coroutine_threadsafe(pool.close(), loop))
+    )
+    try:
+        async with asyncio.timeout(_CLOSE_SECONDS):
+            await closing
+    except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        loop.call_soon_threadsafe(pool.terminate)
+
+
+_links: weakref.WeakSet[Link] = weakref.WeakSet()
+#: What a child inherited and must neither use nor close.
+_inherited: list[object] = []
+
+
+def _after_fork() -> None:
+    for link in list(_links):
+        link.forget()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

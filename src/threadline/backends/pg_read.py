@@ -1,0 +1,266 @@
+"""What is read, each function with one statement on one connection: one snapshot."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+from threadline.backend import (
+    At,
+    Blob,
+    CheckpointQuery,
+    CheckpointRow,
+    Entry,
+    EntryQuery,
+    Head,
+    Known,
+    Range,
+    Row,
+    Slot,
+    SlotQuery,
+    ThreadQuery,
+    ThreadRow,
+)
+from threadline.backends import pg_rows
+from threadline.backends.pg_link import Connection
+from threadline.backends.pg_sql import Sql
+from threadline.errors import CorruptionError
+from threadline.history.freeing import Span, Stock
+
+#: A word as the index cuts them: what is none is in no entry.
+_WORD = re.compile(r"[A-Za-z0-9\u0080-\U0010ffff]+")
+_MOST: Final = 2**63 - 1
+#: Where the columns of the thread and of the checkpoint lie in what a read of a head gives; and those of a hit.
+_THREAD, _CHECKPOINT = slice(2, 18), slice(21, 36)
+_HIT_ENTRY, _HIT_THREAD = slice(1, 12), slice(12, 28)
+_CURSOR = (("at", 8), ("key", 16), ("ns", 8), ("seq", 8))
+
+
+class Reader:
+    """The reads of one thread and namespace, or of all, on one connection."""
+
+    def __init__(self, sql: Sql, connection: Connection, now: int | None) -> None:
+        self._sql, self._connection, self._now = sql, connection, now
+
+    def place(self, key: bytes, ns: bytes, user: str | None) -> dict[str, Any]:
+        """The parameters that every read of a thread has."""
+        return {"key": key, "ns": pg_rows.short(ns), "user": self.owner(user)}
+
+    def owner(self, user: str | None) -> str | int | None:
+        """The value of the owner column. Raises ValueError."""
+        return pg_rows.owner_in(user, self._sql.user_ids)
+
+    async def head(
+        self, place: dict[str, Any], at: At | None, known: Known | None, content: bool
+    ) -> Head:
+        """See `Backend.read_head`."""
+        name, asked = _asked(at, known)
+        found = await self._all(name, **place, **asked, content=content)
+        if not found:
+            return Head()
+        (row,) = found
+        if not row["visible"]:
+            return Head(last_version=0 if row["live"] else row["last_version"])
+        thread, version = pg_rows.thread_row(tuple(row)[_THREAD]), row["head_version"]
+        head = Head(
+            thread=thread,
+            head_version=version,
+            last_version=row["last_version"],
+            marks=row["marks"],
+        )
+        if row["version"] is None:
+            same = known is not None and known[:3] == (thread.incarnation, version, thread.gc)
+            return replace(head, unchanged=True) if same and at is None else head
+        checkpoint = pg_rows.checkpoint_row(tuple(row)[_CHECKPOINT])
+        rows, blobs = pg_rows.log_rows(row["rows"] or ()), pg_rows.blobs(row["blobs"] or ())
+        if content and len(blobs) < len(set(checkpoint.blob_refs)):
+            raise CorruptionError("a checkpoint refers to a large field that is not there")
+        return replace(head, checkpoint=checkpoint, rows=rows, blobs=blobs)
+
+    async def rows(self, place: dict[str, Any], ranges: Sequence[Range]) -> list[Row]:
+        """See `Backend.read_rows`."""
+        log, start, stop = ([each[n] for each in ranges] for n in range(3))
+        found = await self._all("read_rows", **place, log=log, start=start, stop=stop)
+        return list(pg_rows.log_rows(found))
+
+    async def blobs(self, place: dict[str, Any], ids: Sequence[bytes]) -> list[Blob]:
+        """See `Backend.read_blobs`."""
+        wanted = list(dict.fromkeys(ids))
+        found = pg_rows.blobs(await self._all("read_blobs", **place, ids=wanted))
+        return sorted(found, key=lambda blob: wanted.index(blob.id))
+
+    async def checkpoints(
+        self, place: dict[str, Any], query: CheckpointQuery
+    ) -> list[CheckpointRow]:
+        """See `Backend.read_checkpoints`."""
+        name = "read_checkpoints" if query.name is None else "read_named_checkpoints"
+        found = await self._all(
+            name,
+            **place,
+            name=query.name,
+            terms=list(query.terms),
+            before=_MOST if query.before is None else query.before,
+            limit=query.limit,
+        )
+        return [pg_rows.checkpoint_row(tuple(row)) for row in found]
+
+    async def entries(self, place: dict[str, Any], query: EntryQuery) -> list[Entry]:
+        """See `Backend.read_entries`."""
+        if not all(map(_WORD.fullmatch, query.words)):
+            return []
+        order = "newest" if query.newest else "oldest"
+        name = f"read_worded_{order}" if query.words else f"read_entries_{order}"
+        if query.ext_ids is not None:
+            name = "read_named_entries"
+        found = await self._all(
+            name,
+            **place,
+            after=query.after,
+            before=_MOST if query.before is None else query.before,
+            role=query.role,
+            terms=list(query.terms),
+            match=pg_rows.match_of(query.words),
+            ext_ids=None if query.ext_ids is None else list(query.ext_ids),
+            limit=query.limit,
+        )
+        entries = [pg_rows.entry_row(tuple(row)) for row in found]
+        if query.ext_ids is None:
+            return entries
+        return (entries[::-1] if query.newest else entries)[: query.limit]
+
+    async def search(
+        self, threads: ThreadQuery, words: Sequence[str], before: int | None, limit: int
+    ) -> list[tuple[int, ThreadRow, Entry]]:
+        """See `Backend.search`."""
+        if not all(map(_WORD.fullmatch, words)):
+            return []
+        found = await self._all(
+            "search_words" if words else "search_texts",
+            **self._threads(threads),
+            **_behind(before),
+            match=pg_rows.match_of(words),
+            limit=limit,
+        )
+        return [_hit(row) for row in found]
+
+    async def slots(self, place: dict[str, Any], query: SlotQuery) -> list[Slot]:
+        """See `Backend.read_slots`."""
+        first = query.prefix.encode()
+        found = await self._all(
+            "read_slots" if query.kind is not None else "read_all_slots",
+            **place,
+            kind=query.kind,
+            first=first,
+            stop=_end_of(first),
+            after=None if query.after is None else query.after.encode(),
+            now=self._now,
+            limit=query.limit,
+        )
+        return [pg_rows.slot_row(tuple(row)) for row in found]
+
+    async def threads(self, query: ThreadQuery) -> list[ThreadRow]:
+        """See `Backend.read_threads`."""
+        name = "threads_" + ("oldest" if query.oldest else "newest")
+        if query.tenant is None or query.app is None:
+            name = "all_" + name
+        elif query.user is not None:
+            name = "user_" + name
+        at, key = query.after or ((-1, b"") if query.oldest else (_MOST, b""))
+        cursor = {"after_at": at, "after_key": key, "limit": query.limit}
+        found = await self._all(name, **self._threads(query), **cursor)
+        return [pg_rows.thread_row(tuple(row)) for row in found]
+
+    async def namespaces(self, place: dict[str, Any]) -> list[str]:
+        """See `Backend.read_namespaces`."""
+        return [row["namespace"] for row in await self._all("read_namespaces", **place)]
+
+    async def stock(self, place: dict[str, Any]) -> Stock:
+        """See `Backend.read_stock`."""
+        found = await self._all("read_stock", **place)
+        spans = [
+            Span(row["log"], row["start"], row["stop"], row["bytes"])
+            for row in found
+            if row["id"] is None
+        ]
+        return Stock(spans, {row["id"]: row["bytes"] for row in found if row["id"] is not None})
+
+    async def measure(self, key: bytes | None) -> dict[str, int]:
+        """See `Backend.measure`."""
+        name = "measure_all" if key is None else "measure_thread"
+        found = await self._all(name, key=key)
+        sizes = dict(found[0]) if found else dict.fromkeys(_MEASURED, 0)
+        sizes["store_bytes"] = sum(size for name, size in sizes.items() if name.endswith("_bytes"))
+        if key is None:
+            ((whole,),) = await self._all("store_bytes", schema=self._sql.schema)
+            sizes["store_bytes"] = whole
+        return sizes
+
+    def _threads(self, query: ThreadQuery) -> dict[str, Any]:
+        terms = sorted(set(query.terms))
+        asked = {"tenant": query.tenant, "app": query.app, "user": self.owner(query.user)}
+        return {**asked, "terms": terms}
+
+    async def _all(self, name: str, /, **parameters: Any) -> list[Any]:
+        statement = self._sql[name]
+        found: list[Any] = await self._connection.fetch(
+            statement.text, *statement.arguments(parameters)
+        )
+        return found
+
+
+_MEASURED = (
+    "threads",
+    "namespaces",
+    "checkpoints",
+    "checkpoint_bytes",
+    "messages",
+    "message_bytes",
+    "rows",
+    "row_bytes",
+)
+
+
+def _asked(at: At | None, known: Known | None) -> tuple[str, dict[str, Any]]:
+    """Which statement reads a head, and with which parameters."""
+    if at is None:
+        incarnation, version, gc, digest = known or (None, None, None, None)
+        return "read_head", {
+            "incarnation": incarnation,
+            "version": version,
+            "gc": gc,
+            "digest": digest,
+        }
+    if at.ext_id is not None:
+        return "read_ext_id", {"ext_id": at.ext_id}
+    if at.name is not None:
+        return "read_name", {"name": at.name}
+    return "read_version", {"version": at.version}
+
+
+def _behind(before: int | None) -> dict[str, Any]:
+    """The place of a hit, from the number that stands for it: time, thread, namespace and position in one."""
+    cursor: dict[str, Any] = {f"before_{name}": None for name, _ in _CURSOR}
+    if before is None:
+        return cursor
+    for name, size in reversed(_CURSOR):
+        before, part = divmod(before, 1 << 8 * size)
+        cursor[f"before_{name}"] = part if name in ("at", "seq") else part.to_bytes(size, "big")
+    cursor["before_ns"] = pg_rows.short(cursor["before_ns"])
+    return cursor
+
+
+def _hit(row: Any) -> tuple[int, ThreadRow, Entry]:
+    columns, ns = tuple(row), row["ns"] or bytes(8)
+    thread, entry = pg_rows.thread_row(columns[_HIT_THREAD]), pg_rows.entry_row(columns[_HIT_ENTRY])
+    cursor = entry.created_at
+    for part, size in ((thread.key, 16), (ns, 8)):
+        cursor = cursor << 8 * size | int.from_bytes(part, "big")
+    return cursor << 64 | entry.seq, thread, entry
+
+
+def _end_of(prefix: bytes) -> bytes | None:
+    """The first key that sorts behind all that begin with `prefix`; None: there is none."""
+    stem = prefix.rstrip(b"\xff")
+    return stem[:-1] + bytes([stem[-1] + 1]) if stem else None

@@ -1,0 +1,399 @@
+"""Between the rows of PostgreSQL and the records of the port: columns in, records out, and back.
+
+The order of columns is that of `queries.sql`. NULL stands for what is common (`kind`: put, message), '' for the
+default namespace. Text columns hold what PostgreSQL can store; what restores a record is its payload.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from threadline.backend import (
+    Batch,
+    Blob,
+    CheckpointRow,
+    Commit,
+    Entry,
+    EntryPut,
+    HeadFacts,
+    Range,
+    Row,
+    Slot,
+    SlotPut,
+    ThreadFacts,
+    ThreadRow,
+)
+from threadline.backends.journal import read_popped
+from threadline.backends.pg_sql import UserIds
+
+_DEFAULT_NS = bytes(8)
+#: The longest word that a tsvector takes is 2,046 bytes, and it takes 1 MB in all: longer words are indexed by their
+#: beginning, and what is beyond the sum is not indexed. What is found is checked on the texts.
+LONGEST_WORD, MOST_WORDS = 400, 150_000
+#: A user id that is a number, in a column of texts: behind a character that no text id may hold.
+_NUMBER = "\x1f"
+_INTS = {"int": 31, "bigint": 63}
+
+
+def short(ns: bytes) -> bytes:
+    """A namespace's key as it is stored."""
+    return b"" if ns == _DEFAULT_NS else ns
+
+
+def owner_in(user: str | None, user_ids: UserIds) -> str | int | None:
+    """The value of the owner column for a canonical user. Raises ValueError for one that does not fit it."""
+    if user is None:
+        return None
+    number = int(user[2:]) if user.startswith("i:") else None
+    if user_ids == "string":
+        return user[2:] if number is None else _NUMBER + user[2:]
+    bits = _INTS[user_ids]
+    if number is None or not -(2**bits) <= number < 2**bits:
+        raise ValueError(
+            f"user_id {user[2:]!r} does not fit this store, whose user ids are of type {user_ids!r}"
+        )
+    return number
+
+
+def owner_out(owner: str | int | None) -> str | None:
+    """The canonical user of an owner column."""
+    if owner is None:
+        return None
+    if isinstance(owner, int):
+        return f"i:{owner}"
+    return "i:" + owner[1:] if owner.startswith(_NUMBER) else "s:" + owner
+
+
+def words_in(search: str | None) -> str | None:
+    """The words of an entry as they are indexed, with one space between them."""
+    if not search:
+        return None
+    words: Iterable[str] = search.split(" ")
+    if len(search) > MOST_WORDS:
+        kept, size = [], 0
+        for word in dict.fromkeys(words):
+            size += min(len(word), LONGEST_WORD) + 2
+            if size > MOST_WORDS:
+                break
+            kept.append(word)
+        words = kept
+    return " ".join([word[:LONGEST_WORD] for word in words])
+
+
+def match_of(words: Sequence[str]) -> str | None:
+    """Words as a tsquery: each a quoted lexeme, so that none of it is syntax."""
+    quoted = [
+        "'" + word[:LONGEST_WORD].replace("\\", "\\\\").replace("'", "''") + "'" for word in words
+    ]
+    return " & ".join(quoted) if quoted else None
+
+
+def cleaned(text: str | None) -> str | None:
+    """A projection (a title, say) without what PostgreSQL cannot store as text."""
+    if text is None:
+        return None
+    return text.replace("\x00", "\ufffd").encode("utf-8", "replace").decode()
+
+
+# What is written --------------------------------------------------------------------------------------------
+
+
+def thread_parameters(batch: Batch, user_ids: UserIds, now: int | None) -> dict[str, Any]:
+    """What a put says of the thread and the head."""
+    tenant, app, thread_id = batch.names
+    said, expected = batch.thread, batch.expected
+    return {
+        "key": batch.key,
+        "ns": short(batch.ns),
+        "tenant": tenant,
+        "app": app,
+        "thread_id": thread_id,
+        "namespace": batch.namespace,
+        "user": owner_in(batch.user, user_ids),
+        "now": now,
+        "incarnation": batch.incarnation,
+        "requires": batch.requires,
+        "known": expected.incarnation if expected else None,
+        "assumes_gc": batch.assumes_gc,
+        "assumes_rev": batch.assumes_rev,
+        "expected": expected.version if expected else None,
+        "last_version": batch.last_version if expected else 0,
+        "marks": batch.marks,
+        "frees": int(batch.frees),
+        "upkeep": batch.upkeep,
+        "op_id": batch.op_id,
+        "kind": None if batch.kind == "put" else batch.kind,
+        "info": said.info if said else None,
+        "title": cleaned(said.title) if said else None,
+        "info_key_id": said.key_id if said else 0,
+        "owner": owner_in(said.owner, user_ids) if said else None,
+        "lineage": said.lineage if said else None,
+        "replaces_lineage": said is not None and said.replaces_lineage,
+        "born_at": said.created_at or None if said else None,
+        "active_at": said.activity_at or None if said else None,
+        "thread_terms": sorted(set(said.terms)) if said and said.info is not None else [],
+    }
+
+
+def checkpoint_parameters(batch: Batch) -> dict[str, Any]:
+    """What a put says of its checkpoint."""
+    row = batch.checkpoint
+    if row is None:
+        return {"version": None}
+    return {
+        "version": row.version,
+        "parent_version": row.parent_version,
+        "base": row.base,
+        "state_kind": None if row.kind == "put" else row.kind,
+        "ext_id": row.ext_id,
+        "name": row.name,
+        "run_id": row.run_id,
+        "state_op_id": row.op_id or None,
+        "refs": [number for each in row.refs for number in each] or None,
+        "blob_refs": b"".join(row.blob_refs) or None,
+        "digest": row.digest,
+        "key_id": row.key_id,
+        "bytes": row.bytes,
+        "created_at": row.created_at or None,
+        "terms": list(batch.checkpoint_terms) or None,
+        "payload": row.payload,
+    }
+
+
+def row_parameters(batch: Batch) -> dict[str, Any]:
+    """What a put says of the rows of logs and of blobs."""
+    rows, merged = (*batch.rows, *batch.merged), batch.merged
+    return {
+        "row_log": [row.log for row in rows],
+        "row_start": [row.start for row in rows],
+        "row_count": [row.count for row in rows],
+        "row_kind": [row.kind for row in rows],
+        "row_key_id": [row.key_id for row in rows],
+        "row_p_start": [row.p_start for row in rows],
+        "row_p_end": [row.p_end for row in rows],
+        "row_payload": [row.payload for row in rows],
+        "merged_log": [row.log for row in merged],
+        "merged_start": [row.start for row in merged],
+        "merged_end": [row.end for row in merged],
+        "blob_id": [blob.id for blob in batch.blobs],
+        "blob_key_id": [blob.key_id for blob in batch.blobs],
+        "blob_payload": [blob.payload for blob in batch.blobs],
+    }
+
+
+def entry_parameters(puts: Sequence[EntryPut], projected: bool) -> dict[str, Any]:
+    """What a put says of entries, each of another id. `projected`: a projection makes derived words again."""
+    entries = [put.entry for put in puts]
+    columns = entry_columns(entries, projected)
+    return {
+        "entry_ext_id": [each.ext_id for each in entries],
+        "entry_terms": [_terms_in(put) for put in puts],
+        "ignored": [put.entry.ext_id for put in puts if put.on_duplicate == "ignore"],
+        "entry_created_at": [each.created_at or None for each in entries],
+        **{f"entry_{name}": values for name, values in columns.items()},
+    }
+
+
+def entry_columns(entries: Sequence[Entry], projected: bool) -> dict[str, list[Any]]:
+    """The content of entries, column by column."""
+    return {
+        "kind": [None if each.kind == "message" else each.kind for each in entries],
+        "role": [each.role for each in entries],
+        "digest": [each.digest for each in entries],
+        "search": [None if projected and each.derived else each.search for each in entries],
+        "derived": [projected and each.derived for each in entries],
+        "words": [words_in(each.search) for each in entries],
+        "meta": [each.meta for each in entries],
+        "key_id": [each.key_id for each in entries],
+        "payload": [each.payload for each in entries],
+    }
+
+
+def slot_parameters(puts: Sequence[SlotPut]) -> dict[str, Any]:
+    """What a put says of slots, each of another key."""
+    slots = [put.slot for put in puts]
+    absent = [put.slot for put in puts if put.mode == "if_absent"]
+    return {
+        "slot_kind": [slot.kind for slot in slots],
+        "slot_key": [slot.key.encode() for slot in slots],
+        "slot_key_id": [slot.key_id for slot in slots],
+        "slot_expires_at": [slot.expires_at for slot in slots],
+        "slot_ttl": [put.ttl for put in puts],
+        "slot_meta": [slot.meta for slot in slots],
+        "slot_payload": [slot.payload for slot in slots],
+        "absent_kind": [slot.kind for slot in absent],
+        "absent_key": [slot.key.encode() for slot in absent],
+    }
+
+
+def fence_parameters(batch: Batch) -> dict[str, Any]:
+    """What a put requires of slots."""
+    return {
+        "fence_kind": [each.kind for each in batch.requires_slots],
+        "fence_key": [each.key.encode() for each in batch.requires_slots],
+        "fence_payload": [each.payload for each in batch.requires_slots],
+    }
+
+
+def _terms_in(put: EntryPut) -> str | None:
+    return "{" + ",".join(map(str, put.terms)) + "}" if put.terms else None
+
+
+def folded(puts: Sequence[EntryPut]) -> tuple[list[EntryPut], list[int]]:
+    """The entries with each id once, as if they were put one after the other; and where each of `puts` is among
+    them."""
+    kept: list[EntryPut] = []
+    places: dict[str, int] = {}
+    where: list[int] = []
+    for put in puts:
+        ext_id = put.entry.ext_id
+        place = places.get(ext_id) if ext_id is not None else None
+        if place is None:
+            place = len(kept)
+            kept.append(put)
+            if ext_id is not None:
+                places[ext_id] = place
+        elif put.on_duplicate == "replace":
+            kept[place] = _over(kept[place], put)
+        where.append(place)
+    return kept, where
+
+
+def _over(old: EntryPut, new: EntryPut) -> EntryPut:
+    entry = dataclasses.replace(new.entry, created_at=old.entry.created_at)
+    if entry.meta is None:
+        return EntryPut(dataclasses.replace(entry, meta=old.entry.meta), old.terms)
+    return EntryPut(entry, new.terms)
+
+
+# What is read -----------------------------------------------------------------------------------------------
+
+
+def facts_of(row: Mapping[str, Any]) -> tuple[ThreadFacts, HeadFacts]:
+    """What `judge` must know, from `commit_facts`."""
+    names = (row["tenant"] or "", row["app"] or "", row["thread_id"] or "")
+    thread = ThreadFacts(
+        row["live"], names, owner_out(row["owner"]), row["incarnation"], row["gc"], row["rev"]
+    )
+    return thread, HeadFacts(row["head_version"], row["last_version"])
+
+
+def thread_row(columns: Sequence[Any]) -> ThreadRow:
+    """A thread from its 16 columns."""
+    key, tenant, app, thread_id, owner, incarnation, rev, gc, info, lineage, title = columns[:11]
+    key_id, created_at, activity_at, message_count, checkpoint_count = columns[11:]
+    return ThreadRow(
+        key=key,
+        tenant=tenant,
+        app=app,
+        thread_id=thread_id,
+        user=owner_out(owner),
+        incarnation=incarnation,
+        rev=rev,
+        gc=gc,
+        info=info,
+        lineage=lineage,
+        title=title,
+        key_id=key_id,
+        created_at=created_at,
+        activity_at=activity_at,
+        message_count=message_count,
+        checkpoint_count=checkpoint_count,
+    )
+
+
+def checkpoint_row(columns: Sequence[Any]) -> CheckpointRow:
+    """A checkpoint from its 15 columns."""
+    version, payload, digest, parent_version, base, kind, ext_id, name, run_id, op_id = columns[:10]
+    refs, blob_refs, key_id, size, created_at = columns[10:]
+    flat, ids = refs or (), blob_refs or b""
+    return CheckpointRow(
+        version=version,
+        payload=payload,
+        digest=digest,
+        parent_version=parent_version,
+        base=base,
+        kind=kind or "put",
+        ext_id=ext_id,
+        name=name,
+        run_id=run_id,
+        op_id=op_id or b"",
+        refs=tuple(map(Range, flat[::3], flat[1::3], flat[2::3])),
+        blob_refs=tuple(ids[at : at + 16] for at in range(0, len(ids), 16)),
+        key_id=key_id,
+        bytes=size,
+        created_at=created_at,
+    )
+
+
+def log_rows(found: Iterable[Sequence[Any]]) -> tuple[Row, ...]:
+    """The rows of logs from their 8 columns each, in order, each once."""
+    rows = {(columns[0], columns[1]): Row(*columns) for columns in found}
+    return tuple(rows[place] for place in sorted(rows))
+
+
+def blobs(found: Iterable[Sequence[Any]]) -> tuple[Blob, ...]:
+    """Blobs from their 3 columns each."""
+    return tuple(Blob(*columns) for columns in found)
+
+
+def entry_row(columns: Sequence[Any]) -> Entry:
+    """An entry from its 11 columns."""
+    seq, ext_id, kind, role, payload, digest, search, derived, meta, key_id, created_at = columns
+    return Entry(
+        kind=kind or "message",
+        payload=payload,
+        digest=digest,
+        seq=seq,
+        ext_id=ext_id,
+        role=role,
+        search=search,
+        derived=derived,
+        meta=meta,
+        key_id=key_id,
+        created_at=created_at,
+    )
+
+
+def slot_row(columns: Sequence[Any]) -> Slot:
+    """A slot from its 6 columns."""
+    kind, key, payload, meta, key_id, expires_at = columns
+    return Slot(
+        kind=kind,
+        key=key.decode(),
+        payload=payload,
+        meta=meta,
+        key_id=key_id,
+        expires_at=expires_at,
+    )
+
+
+def told_again(batch: Batch, row: Mapping[str, Any]) -> Commit:
+    """The result of an operation that was committed before, from `find_operation`."""
+    kept, where = folded(batch.entries)
+    return Commit(
+        row["rev"],
+        row["at"],
+        row["incarnation"],
+        row["version"],
+        seqs=seqs_of(row, len(kept), where),
+        removed=row["removed"] or 0,
+        popped=read_popped(row["popped"]),
+        slots=slots_of(row, len(batch.slots)),
+        duplicate=True,
+    )
+
+
+def seqs_of(row: Mapping[str, Any], kept: int, where: Sequence[int]) -> tuple[int, ...]:
+    """The position of each entry of a batch, from what the journal holds."""
+    if not where or row["first_seq"] is None:
+        return ()
+    seqs = row["seqs"] or range(row["first_seq"] + 1, row["first_seq"] + 1 + kept)
+    return tuple(seqs[place] for place in where)
+
+
+def slots_of(row: Mapping[str, Any], count: int) -> tuple[bool, ...]:
+    """Whether each slot of a batch was written, from what the journal holds."""
+    return tuple(row["slots"]) if row["slots"] is not None else (True,) * count

@@ -1,0 +1,213 @@
+"""The PostgreSQL backend: any number of processes and machines on one database, PostgreSQL 15 and newer.
+
+Read `pg_sql` first (the statements), then `pg_commit` (one batch, one statement), `pg_steps` (the transaction) and
+`pg_read`; `pg_link` has the connections. Here the port is put together, with the deadline of every call and what is
+done when an answer is lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, ClassVar, TypeVar
+
+from threadline import clock
+from threadline.backend import (
+    At,
+    Backend,
+    Batch,
+    Blob,
+    CheckpointQuery,
+    CheckpointRow,
+    Commit,
+    Entry,
+    EntryQuery,
+    Head,
+    Known,
+    Range,
+    Row,
+    Slot,
+    SlotQuery,
+    StoreInfo,
+    ThreadQuery,
+    ThreadRow,
+)
+from threadline.backends import pg_migrate, pg_steps
+from threadline.backends.pg_commit import Commits, NeedsSteps, is_plain
+from threadline.backends.pg_link import Connection, Dsn, Link, LostError
+from threadline.backends.pg_read import Reader
+from threadline.backends.pg_sql import Sql, UserIds
+from threadline.errors import DeadlineError, OutcomeUnknownError, ReleasedError, UnavailableError
+from threadline.history.freeing import Stock
+
+T = TypeVar("T")
+
+#: (kind, payload, key_id) -> the words of an entry, None for one that is not searched.
+Projection = Callable[[str, bytes, int], str | None]
+#: Seconds between attempts after an answer was lost, doubling up to the second.
+_PAUSE, _LONGEST_PAUSE = 0.01, 0.25
+
+
+class PostgresBackend(Backend):
+    """A store in one schema of a PostgreSQL database.
+
+    dsn: a DSN, None for DATABASE_URL or the PG* variables, which are read when the first connection is made. pool: a
+    caller's asyncpg pool, instead. config: for our own pools, see `asyncpg.create_pool`. schema: made when missing.
+    user_ids: the type of the column of user ids. partitions: hash partitions of each table, 0 for plain tables; None:
+    as the store is, plain when it is new. timeout: seconds that a call may take. relaxed: a commit returns before it is
+    on the server's disk. close_pool: `close` closes a caller's pool too. projection: makes the words of an entry from
+    its payload, see `Entry.derived`.
+
+    Attributes: `now_us`, the clock of the store in microseconds; None, the default, is the server's.
+    """
+
+    name: ClassVar[str] = "postgres"
+    suspends: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        dsn: str | None = None,
+        *,
+        pool: Any | None = None,
+        config: Mapping[str, Any] | None = None,
+        schema: str = "public",
+        user_ids: UserIds = "string",
+        partitions: int | None = None,
+        timeout: float = 10.0,
+        close_pool: bool = False,
+        projection: Projection | None = None,
+    ) -> None:
+        self._sql = Sql(schema, user_ids)
+        self._link = Link(Dsn(dsn), pool, config)
+        self._commits = Commits(self._sql, projection is not None, self._now)
+        self.now_us: Callable[[], int] | None = None
+        self._partitions, self._timeout, self._close_pool = partitions, timeout, close_pool
+        self._closed = False
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop | None:
+        """That of a caller's pool."""
+        return self._link.loop
+
+    async def open(self) -> StoreInfo:
+        async def work(connection: Connection) -> Mapping[str, bytes]:
+            return await pg_migrate.open_store(connection, self._sql, self._partitions)
+
+        facts = await self._call(work)
+        told = {"schema": self._sql.schema, "partitions": int(facts["partitions"]), "durable": True}
+        return StoreInfo(facts["salt"], told)
+
+    async def close(self) -> None:
+        self._closed = True
+        await self._link.close(given=self._close_pool)
+
+    # Writing ------------------------------------------------------------------------------------------------
+
+    async def commit(self, batches: Sequence[Batch]) -> list[Commit]:
+        if not batches:
+            return []
+        sent = False
+
+        async def work(connection: Connection) -> list[Commit]:
+            nonlocal sent
+            sent = True
+            if len(batches) == 1 and is_plain(batches[0]):
+                try:
+                    return [await self._commits.commit(connection, batches[0])]
+                except NeedsSteps:
+                    pass
+            return await pg_steps.commit_all(self._commits, connection, batches)
+
+        deadline, pause = clock.monotonic() + self._timeout, _PAUSE
+        while True:
+            try:
+                return await self._call(work, deadline)
+            except UnavailableError as error:
+                # Whether an attempt was committed is not known: only the same op_id can tell, on another connection.
+                left = deadline - clock.monotonic()
+                if not sent or isinstance(error, DeadlineError) or left <= pause:
+                    if not sent:
+                        raise
+                    raise OutcomeUnknownError(
+                        f"PostgreSQL did not say whether it committed ({error}); repeat the call with the same op_id",
+                        op_id=batches[0].op_id.hex(),
+                    ) from None
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, _LONGEST_PAUSE)
+
+    # Reading ------------------------------------------------------------------------------------------------
+
+    async def read_head(
+        self,
+        key: bytes,
+        ns: bytes,
+        user: str | None,
+        *,
+        at: At | None = None,
+        known: Known | None = None,
+        content: bool = True,
+    ) -> Head:
+        return await self._read(lambda r: r.head(r.place(key, ns, user), at, known, content))
+
+    async def read_rows(
+        self, key: bytes, ns: bytes, user: str | None, ranges: Sequence[Range]
+    ) -> list[Row]:
+        return await self._read(lambda r: r.rows(r.place(key, ns, user), ranges))
+
+    async def read_blobs(
+        self, key: bytes, ns: bytes, user: str | None, ids: Sequence[bytes]
+    ) -> list[Blob]:
+        return await self._read(lambda r: r.blobs(r.place(key, ns, user), ids))
+
+    async def read_checkpoints(
+        self, key: bytes, ns: bytes, user: str | None, query: CheckpointQuery
+    ) -> list[CheckpointRow]:
+        return await self._read(lambda r: r.checkpoints(r.place(key, ns, user), query))
+
+    async def read_entries(
+        self, key: bytes, ns: bytes, user: str | None, query: EntryQuery
+    ) -> list[Entry]:
+        return await self._read(lambda r: r.entries(r.place(key, ns, user), query))
+
+    async def search(
+        self, threads: ThreadQuery, words: Sequence[str], *, before: int | None, limit: int
+    ) -> list[tuple[int, ThreadRow, Entry]]:
+        return await self._read(lambda r: r.search(threads, words, before, limit))
+
+    async def read_slots(
+        self, key: bytes, ns: bytes, user: str | None, query: SlotQuery
+    ) -> list[Slot]:
+        return await self._read(lambda r: r.slots(r.place(key, ns, user), query))
+
+    async def read_threads(self, query: ThreadQuery) -> list[ThreadRow]:
+        return await self._read(lambda r: r.threads(query))
+
+    async def read_namespaces(self, key: bytes, user: str | None) -> list[str]:
+        return await self._read(lambda r: r.namespaces(r.place(key, b"", user)))
+
+    async def read_stock(self, key: bytes, ns: bytes, user: str | None) -> Stock:
+        return await self._read(lambda r: r.stock(r.place(key, ns, user)))
+
+    async def measure(self, key: bytes | None) -> dict[str, int]:
+        return await self._read(lambda r: r.measure(key))
+
+    def _now(self) -> int | None:
+        return self.now_us() if self.now_us else None
+
+    async def _read(self, read: Callable[[Reader], Awaitable[T]]) -> T:
+        async def work(connection: Connection) -> T:
+            return await read(Reader(self._sql, connection, self._now()))
+
+        deadline = clock.monotonic() + self._timeout
+        try:
+            return await self._call(work, deadline)
+        except LostError:
+            # A connection that died in the pool is found out by its next use; another one may be whole.
+            return await self._call(work, deadline)
+
+    async def _call(
+        self, work: Callable[[Connection], Awaitable[T]], deadline: float | None = None
+    ) -> T:
+        if self._closed:
+            raise ReleasedError()
+        return await self._link.run(work, deadline or clock.monotonic() + self._timeout)

@@ -1,0 +1,791 @@
+-- Every statement of the PostgreSQL backend. First the store, then commits (the one statement of a put; then the steps of
+-- commits that need a transaction), then reads. `:name` is a parameter, `tl.` the schema and the prefix of our tables,
+-- `owner_type` the type of user ids, `{{name}}` the text of another query of this file.
+
+-- clock --
+-- The store's clock, in microseconds.
+-- part: of other statements
+(extract(epoch FROM clock_timestamp()) * 1000000)::bigint
+
+-- ping --
+-- Whether the server answers.
+SELECT 1
+
+-- has_store --
+-- Whether anything was ever migrated here.
+-- scan: the catalog
+SELECT to_regclass(:migrations) IS NOT NULL
+
+-- has_schema --
+-- Whether the schema is there.
+-- scan: the catalog
+SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = :schema)
+
+-- lock_migrations --
+-- One migrates at a time; the lock ends with the transaction.
+SELECT pg_advisory_xact_lock(hashtextextended('threadline ' || :schema, 0))
+
+-- create_migrations --
+-- The list of what was applied.
+CREATE TABLE IF NOT EXISTS tl.migrations (
+    version integer PRIMARY KEY, name text NOT NULL, checksum bytea NOT NULL, at timestamptz NOT NULL DEFAULT now()
+)
+
+-- read_migrations --
+-- What was applied, in order.
+-- scan: a handful of rows
+SELECT version, name, checksum FROM tl.migrations ORDER BY version
+
+-- add_migration --
+-- Remember that it was applied.
+INSERT INTO tl.migrations (version, name, checksum) VALUES (:version, :name, :checksum)
+
+-- add_facts --
+-- What is true of the store, said once: the salt of its keys is made by the server.
+INSERT INTO tl.store (key, value)
+VALUES ('salt', uuid_send(gen_random_uuid())), ('user_ids', convert_to(:user_ids::text, 'UTF8')),
+       ('partitions', convert_to(:partitions::text, 'UTF8'))
+    ON CONFLICT (key) DO NOTHING
+
+-- read_facts --
+-- What was said of the store.
+-- scan: a handful of rows
+SELECT key, value FROM tl.store
+
+-- lock_row --
+-- The thread's row, locked, if a commit may be made onto it as it is.
+-- part: of put
+SELECT thread_key, incarnation, rev, last_seq + :taken::bigint AS last_seq,
+       greatest(coalesce(:now::bigint, {{clock}}), activity_at) AS at
+  FROM tl.threads
+ WHERE thread_key = :key AND live AND tenant = :tenant AND app = :app AND thread_id = :thread_id
+   AND (:user::owner_type IS NULL OR owner = :user)
+   AND (:requires::bytea IS NULL OR incarnation = :requires)
+   AND (:known::bytea IS NULL OR incarnation = :known)
+   AND (:assumes_gc::bigint IS NULL OR gc = :assumes_gc) AND (:assumes_rev::bigint IS NULL OR rev = :assumes_rev)
+   FOR NO KEY UPDATE
+
+-- move_head --
+-- Compare and set the head; without `expected` it only has to be there.
+-- part: of put
+INSERT INTO tl.heads AS h (thread_key, ns, namespace, head_version, last_version, marks)
+SELECT t.thread_key, :ns, :namespace, coalesce(:version::bigint, 0), coalesce(:version, 0), :marks
+  FROM t
+ WHERE {{fence}}
+   AND (:expected::bigint IS NULL OR (:expected = 0 AND :last_version::bigint = 0)
+        OR EXISTS (SELECT FROM tl.heads AS x WHERE x.thread_key = :key AND x.ns = :ns))
+    ON CONFLICT (thread_key, ns) DO UPDATE
+   SET namespace = excluded.namespace, head_version = coalesce(:version, h.head_version),
+       last_version = coalesce(:version, h.last_version),
+       marks = CASE WHEN excluded.marks = '' THEN h.marks ELSE excluded.marks END
+ WHERE :expected IS NULL OR (h.head_version = :expected AND h.last_version = :last_version)
+RETURNING h.thread_key
+
+-- hold_slots --
+-- The slots that the commit requires, as they are now that the thread's row is locked.
+-- part: of put
+SELECT s.key
+  FROM t, unnest(:fence_kind::text[], :fence_key::bytea[], :fence_payload::bytea[]) AS n (kind, key, payload)
+  JOIN tl.slots AS s ON s.thread_key = :key AND s.ns = :ns AND s.kind = n.kind AND s.key = n.key
+ WHERE s.thread_key = t.thread_key AND s.payload = n.payload AND (s.expires_at IS NULL OR s.expires_at > t.at)
+   FOR KEY SHARE OF s
+
+-- fence --
+-- Whether every slot that the commit requires is as it says.
+-- part: of put
+(SELECT count(*) FROM f) = cardinality(:fence_kind::text[])
+
+-- add_checkpoint --
+-- One version.
+-- part: of put
+INSERT INTO tl.checkpoints (thread_key, ns, version, parent_version, base, kind, ext_id, name, run_id, op_id, refs,
+                            blob_refs, digest, key_id, bytes, created_at, terms, payload)
+SELECT t.thread_key, :ns, :version, :parent_version, :base, :state_kind, :ext_id, :name, :run_id, :state_op_id, :refs,
+       :blob_refs, :digest, :key_id, :bytes, coalesce(:created_at, t.at), :terms, :payload
+  FROM t, h
+
+-- put_rows --
+-- Items of logs; in place when a row begins there already.
+-- part: of put
+INSERT INTO tl.log_rows (thread_key, ns, log, start, count, kind, key_id, p_start, p_end, payload)
+SELECT t.thread_key, :ns, n.*
+  FROM t, h, unnest(:row_log::integer[], :row_start::integer[], :row_count::integer[], :row_kind::smallint[],
+                    :row_key_id::integer[], :row_p_start::bytea[], :row_p_end::bytea[], :row_payload::bytea[]) AS n
+    ON CONFLICT (thread_key, ns, log, start) DO UPDATE
+   SET count = excluded.count, kind = excluded.kind, key_id = excluded.key_id, p_start = excluded.p_start,
+       p_end = excluded.p_end, payload = excluded.payload
+
+-- delete_merged --
+-- The other rows within the span of a merged one.
+-- part: of put
+DELETE FROM tl.log_rows AS l
+ USING t, h, unnest(:merged_log::integer[], :merged_start::integer[], :merged_end::integer[]) AS m (log, start, stop)
+ WHERE l.thread_key = t.thread_key AND l.thread_key = :key AND l.ns = :ns AND l.log = m.log
+   AND l.start > m.start AND l.start < m.stop
+
+-- add_blobs --
+-- Large fields, unless they are there.
+-- part: of put
+INSERT INTO tl.blobs (thread_key, ns, id, key_id, payload)
+SELECT t.thread_key, :ns, n.*
+  FROM t, h, unnest(:blob_id::bytea[], :blob_key_id::integer[], :blob_payload::bytea[]) AS n
+    ON CONFLICT (thread_key, ns, id) DO NOTHING
+
+-- put_entries --
+-- Entries: at the end, or in place when their id is there; metadata stays where a replacement brings none.
+-- part: of put
+INSERT INTO tl.entries AS e (thread_key, ns, seq, ext_id, kind, role, digest, search, derived, words, meta, terms,
+                             key_id, created_at, payload)
+SELECT t.thread_key, :ns, t.last_seq + n.position, n.ext_id, n.kind, n.role, n.digest, n.search, n.derived,
+       array_to_tsvector(string_to_array(n.words, ' ')), n.meta, n.terms::bigint[], n.key_id,
+       coalesce(n.created_at, t.at), n.payload
+  FROM t, h, unnest(:entry_ext_id::text[], :entry_kind::text[], :entry_role::text[], :entry_digest::bytea[],
+                    :entry_search::text[], :entry_derived::boolean[], :entry_words::text[], :entry_meta::bytea[],
+                    :entry_terms::text[], :entry_key_id::integer[], :entry_created_at::bigint[],
+                    :entry_payload::bytea[])
+       WITH ORDINALITY AS n (ext_id, kind, role, digest, search, derived, words, meta, terms, key_id, created_at,
+                             payload, position)
+    ON CONFLICT (thread_key, ns, ext_id) WHERE ext_id IS NOT NULL DO UPDATE
+   SET kind = {{ignored}} e.kind ELSE excluded.kind END, role = {{ignored}} e.role ELSE excluded.role END,
+       digest = {{ignored}} e.digest ELSE excluded.digest END, search = {{ignored}} e.search ELSE excluded.search END,
+       derived = {{ignored}} e.derived ELSE excluded.derived END, words = {{ignored}} e.words ELSE excluded.words END,
+       key_id = {{ignored}} e.key_id ELSE excluded.key_id END, payload = {{ignored}} e.payload ELSE excluded.payload END,
+       meta = CASE WHEN excluded.meta IS NULL OR e.ext_id = ANY (:ignored) THEN e.meta ELSE excluded.meta END,
+       terms = CASE WHEN excluded.meta IS NULL OR e.ext_id = ANY (:ignored) THEN e.terms ELSE excluded.terms END
+RETURNING e.seq, e.ext_id
+
+-- ignored --
+-- What is there stays when it was asked so.
+-- part: of put
+CASE WHEN e.ext_id = ANY (:ignored::text[]) THEN
+
+-- put_slots --
+-- Slots; those of `absent` only where there is none, or an expired one.
+-- part: of put
+INSERT INTO tl.slots AS s (thread_key, ns, kind, key, key_id, expires_at, meta, payload)
+SELECT t.thread_key, :ns, n.kind, n.key, n.key_id, coalesce(t.at + n.ttl, n.expires_at), n.meta, n.payload
+  FROM t, h, unnest(:slot_kind::text[], :slot_key::bytea[], :slot_key_id::integer[], :slot_expires_at::bigint[],
+                    :slot_ttl::bigint[], :slot_meta::bytea[], :slot_payload::bytea[])
+       AS n (kind, key, key_id, expires_at, ttl, meta, payload)
+    ON CONFLICT (thread_key, ns, kind, key) DO UPDATE
+   SET key_id = excluded.key_id, expires_at = excluded.expires_at, meta = excluded.meta, payload = excluded.payload
+ WHERE s.expires_at <= coalesce(:now::bigint, {{clock}})
+    OR NOT EXISTS (SELECT FROM unnest(:absent_kind::text[], :absent_key::bytea[]) AS a (kind, key)
+                    WHERE a.kind = excluded.kind AND a.key = excluded.key)
+RETURNING s.kind, s.key
+
+-- drop_thread_terms --
+-- What a thread's metadata no longer says.
+-- part: of put
+DELETE FROM tl.thread_terms AS x
+ USING t, h
+ WHERE x.thread_key = t.thread_key AND x.thread_key = :key AND x.term <> ALL (:thread_terms::bigint[])
+
+-- add_thread_terms --
+-- What it says now.
+-- part: of put
+INSERT INTO tl.thread_terms (thread_key, term)
+SELECT t.thread_key, n.term FROM t, h, unnest(:thread_terms::bigint[]) AS n (term)
+    ON CONFLICT DO NOTHING
+
+-- move_thread --
+-- Every commit moves rev and activity; without info what was said stays, and a first owner and a first lineage stay.
+-- part: of put
+UPDATE tl.threads AS x
+   SET rev = t.rev + 1, gc = x.gc + :frees::bigint, last_seq = t.last_seq + :entry_count::bigint,
+       activity_at = coalesce(:active_at::bigint, CASE WHEN :upkeep::boolean THEN x.activity_at ELSE t.at END),
+       created_at = coalesce(:born_at::bigint, x.created_at),
+       message_count = x.message_count + :messages::bigint + {{fresh}},
+       checkpoint_count = x.checkpoint_count + :checkpoints::bigint,
+       info = coalesce(:info::bytea, x.info),
+       lineage = CASE WHEN :replaces_lineage::boolean THEN coalesce(:lineage::bytea, x.lineage)
+                      ELSE coalesce(x.lineage, :lineage) END,
+       title = CASE WHEN :info IS NULL THEN x.title ELSE :title::text END,
+       key_id = CASE WHEN :info IS NULL THEN x.key_id ELSE :info_key_id::integer END,
+       owner = coalesce(x.owner, :owner::owner_type)
+  FROM t, h
+ WHERE x.thread_key = t.thread_key AND x.thread_key = :key
+RETURNING x.thread_key, x.rev, t.at, x.incarnation
+
+-- create_thread --
+-- A thread comes into being with its first commit, unless there is a row of it.
+-- part: of put
+INSERT INTO tl.threads (thread_key, live, tenant, app, thread_id, owner, incarnation, rev, gc, last_seq, info, lineage,
+                        title, key_id, created_at, activity_at, message_count, checkpoint_count)
+SELECT :key, true, :tenant, :app, :thread_id, coalesce(:user::owner_type, :owner::owner_type), :incarnation, 1,
+       :frees::bigint, :taken::bigint + :entry_count::bigint, :info::bytea, :lineage::bytea, :title::text,
+       :info_key_id::integer, coalesce(:born_at::bigint, n.at), coalesce(:active_at::bigint, n.at), :messages::bigint + :entry_count, :checkpoints::bigint
+  FROM (SELECT coalesce(:now::bigint, {{clock}}) AS at) AS n
+ WHERE :expected::bigint IS NULL OR (:expected = 0 AND :last_version::bigint = 0)
+    ON CONFLICT (thread_key) DO NOTHING
+RETURNING thread_key, incarnation, rev, :taken AS last_seq, coalesce(:now, activity_at) AS at
+
+-- create_head --
+-- The first namespace of a new thread.
+-- part: of put
+INSERT INTO tl.heads (thread_key, ns, namespace, head_version, last_version, marks)
+SELECT t.thread_key, :ns, :namespace, coalesce(:version::bigint, 0), coalesce(:version, 0), :marks FROM t
+RETURNING thread_key
+
+-- created --
+-- The thread's row as a commit leaves it.
+-- part: of put
+SELECT t.thread_key, t.rev, t.at, t.incarnation FROM t, h
+
+-- fresh --
+-- How many entries are new, and stand where the counter says.
+-- part: of put
+(SELECT count(*) FROM e WHERE e.seq > t.last_seq)
+
+-- remember --
+-- What the commit did, for those who make it again.
+-- part: of put
+INSERT INTO tl.journal (thread_key, op_id, rev, kind, at, version, first_seq, seqs, slots, removed, popped)
+SELECT u.thread_key, :op_id, u.rev, :kind, u.at, :version, {{first_seq}}, {{seqs}}, {{slots}}, :removed, :popped
+  FROM u
+RETURNING rev, at, first_seq, seqs, slots
+
+-- first_seq --
+-- The position before the first new entry.
+-- part: of put
+(SELECT t.last_seq FROM t)
+
+-- seqs --
+-- The position of each entry, when they do not simply follow the first.
+-- part: of put
+(SELECT CASE WHEN bool_and(coalesce(e.seq > t.last_seq, true)) THEN NULL
+             ELSE array_agg(coalesce(e.seq, t.last_seq + n.position) ORDER BY n.position) END
+   FROM unnest(:entry_ext_id::text[]) WITH ORDINALITY AS n (ext_id, position)
+  CROSS JOIN t
+   LEFT JOIN e ON e.ext_id = n.ext_id)
+
+-- slots --
+-- Whether each slot was written, when one was not.
+-- part: of put
+(SELECT CASE WHEN bool_and(s.key IS NOT NULL) THEN NULL ELSE array_agg(s.key IS NOT NULL ORDER BY n.position) END
+   FROM unnest(:slot_kind::text[], :slot_key::bytea[]) WITH ORDINALITY AS n (kind, key, position)
+   LEFT JOIN s ON s.kind = n.kind AND s.key = n.key)
+
+-- commit_facts --
+-- What a refused commit must know of the thread and the head.
+SELECT t.live, t.tenant, t.app, t.thread_id, t.owner, t.incarnation, t.gc, t.rev, t.last_seq, t.activity_at,
+       coalesce(h.head_version, 0) AS head_version, coalesce(h.last_version, 0) AS last_version
+  FROM tl.threads AS t
+  LEFT JOIN tl.heads AS h ON h.thread_key = t.thread_key AND h.ns = :ns
+ WHERE t.thread_key = :key
+
+-- lock_thread --
+-- The thread's row, locked: nobody else commits onto it until the transaction ends.
+SELECT FROM tl.threads WHERE thread_key = :key FOR NO KEY UPDATE
+
+-- hold_source --
+-- The row of a thread that is copied from: nothing of it is freed until the transaction ends.
+SELECT FROM tl.threads WHERE thread_key = :key FOR SHARE
+
+-- find_operation --
+-- What an operation did, if it was committed before.
+SELECT j.rev, j.at, coalesce(j.incarnation, t.incarnation) AS incarnation, j.version, j.first_seq, j.seqs, j.slots,
+       j.removed, j.popped
+  FROM tl.journal AS j
+  JOIN tl.threads AS t ON t.thread_key = j.thread_key
+ WHERE j.thread_key = :key AND j.op_id = :op_id
+
+-- find_popped --
+-- The commits of a thread that answered entries.
+SELECT j.op_id, j.popped FROM tl.journal AS j WHERE j.thread_key = :key AND j.popped IS NOT NULL
+
+-- change_popped --
+-- Another answer.
+UPDATE tl.journal SET popped = :popped WHERE thread_key = :key AND op_id = :op_id
+
+-- trim_journal --
+-- Results that nobody asks for again.
+DELETE FROM tl.journal WHERE thread_key = :key AND at < :before
+
+-- revive_thread --
+-- A deleted thread comes into being again, as a new one.
+UPDATE tl.threads
+   SET live = true, tenant = :tenant, app = :app, thread_id = :thread_id, owner = :user::owner_type,
+       incarnation = :incarnation, gc = 0,
+       created_at = greatest(coalesce(:now::bigint, {{clock}}), activity_at)
+ WHERE thread_key = :key
+
+-- retire_journal --
+-- Old results keep the incarnation they were given for.
+UPDATE tl.journal AS j SET incarnation = t.incarnation
+  FROM tl.threads AS t
+ WHERE j.thread_key = :key AND t.thread_key = :key AND j.incarnation IS NULL
+
+-- copy_rows --
+-- The rows that cover some ranges, from another thread, as they are.
+INSERT INTO tl.log_rows (thread_key, ns, log, start, count, kind, key_id, p_start, p_end, payload)
+SELECT DISTINCT ON (l.log, l.start) :key, :ns, l.log, l.start, l.count, l.kind, l.key_id, l.p_start, l.p_end, l.payload
+  FROM unnest(:log::integer[], :start::integer[], :stop::integer[]) AS n (log, start, stop)
+  JOIN tl.log_rows AS l ON l.thread_key = :source AND l.ns = :source_ns AND l.log = n.log AND l.start < n.stop
+   AND l.start + l.count > n.start
+   AND l.start >= coalesce((SELECT max(f.start) FROM tl.log_rows AS f
+                             WHERE f.thread_key = :source AND f.ns = :source_ns AND f.log = n.log
+                               AND f.start <= n.start), 0)
+    ON CONFLICT DO NOTHING
+
+-- copy_blobs --
+-- Large fields from another thread.
+INSERT INTO tl.blobs (thread_key, ns, id, key_id, payload)
+SELECT :key, :ns, b.id, b.key_id, b.payload
+  FROM tl.blobs AS b
+ WHERE b.thread_key = :source AND b.ns = :source_ns AND b.id = ANY (:ids::bytea[])
+    ON CONFLICT DO NOTHING
+
+-- copy_slots --
+-- The slots of another thread; what expires, a lease for one, belongs to that thread alone.
+INSERT INTO tl.slots (thread_key, ns, kind, key, key_id, expires_at, meta, payload)
+SELECT :key, :ns, s.kind, s.key, s.key_id, s.expires_at, s.meta, s.payload
+  FROM tl.slots AS s
+ WHERE s.thread_key = :source AND s.ns = :source_ns AND s.expires_at IS NULL
+    ON CONFLICT DO NOTHING
+
+-- copy_entries --
+-- The entries of another thread behind the position `last_seq`, in their order: the position of each.
+INSERT INTO tl.entries AS e (thread_key, ns, seq, ext_id, kind, role, digest, search, derived, words, meta, terms,
+                             key_id, created_at, payload)
+SELECT :key, :ns, :last_seq::bigint + row_number() OVER (ORDER BY f.seq), f.ext_id, f.kind, f.role, f.digest, f.search,
+       f.derived, f.words, f.meta, f.terms, f.key_id, f.created_at, f.payload
+  FROM tl.entries AS f
+ WHERE f.thread_key = :source AND f.ns = :source_ns AND (:until::bigint IS NULL OR f.created_at <= :until)
+    ON CONFLICT (thread_key, ns, ext_id) WHERE ext_id IS NOT NULL DO UPDATE
+   SET kind = excluded.kind, role = excluded.role, digest = excluded.digest, search = excluded.search,
+       derived = excluded.derived, words = excluded.words, meta = coalesce(excluded.meta, e.meta),
+       terms = CASE WHEN excluded.meta IS NULL THEN e.terms ELSE excluded.terms END, key_id = excluded.key_id,
+       payload = excluded.payload
+RETURNING e.seq
+
+-- rename_checkpoints --
+-- Other names for versions.
+UPDATE tl.checkpoints AS c SET name = n.name
+  FROM unnest(:versions::bigint[], :names::text[]) AS n (version, name)
+ WHERE c.thread_key = :key AND c.ns = :ns AND c.version = n.version
+RETURNING c.version
+
+-- drop_checkpoints --
+-- Versions go; the head's never.
+DELETE FROM tl.checkpoints AS c
+ WHERE c.thread_key = :key AND c.ns = :ns AND c.version = ANY (:versions::bigint[]) AND c.version <> :head_version
+RETURNING c.version
+
+-- drop_rows --
+-- Rows that no checkpoint needs.
+DELETE FROM tl.log_rows AS l
+ USING unnest(:log::integer[], :start::integer[]) AS n (log, start)
+ WHERE l.thread_key = :key AND l.ns = :ns AND l.log = n.log AND l.start = n.start
+
+-- drop_blobs --
+-- Large fields that no checkpoint needs, and no later one has come to need.
+DELETE FROM tl.blobs AS b
+ WHERE b.thread_key = :key AND b.ns = :ns AND b.id = ANY (:ids::bytea[])
+   AND NOT EXISTS (SELECT FROM tl.checkpoints AS c, generate_series(0, length(c.blob_refs) / 16 - 1) AS n
+                    WHERE c.thread_key = :key AND c.ns = :ns AND c.version > :seen
+                      AND substr(c.blob_refs, n * 16 + 1, 16) = b.id)
+
+-- find_tail --
+-- What stands behind a position.
+SELECT e.seq, e.digest FROM tl.entries AS e WHERE e.thread_key = :key AND e.ns = :ns AND e.seq > :after ORDER BY e.seq
+
+-- find_last --
+-- The positions of the last entries.
+SELECT e.seq FROM tl.entries AS e WHERE e.thread_key = :key AND e.ns = :ns ORDER BY e.seq DESC LIMIT :limit
+
+-- find_named --
+-- The positions of entries by their ids.
+SELECT e.ext_id, e.seq FROM tl.entries AS e
+ WHERE e.thread_key = :key AND e.ns = :ns AND e.ext_id = ANY (:ext_ids::text[])
+
+-- delete_entries --
+-- Entries go.
+DELETE FROM tl.entries AS e
+ WHERE e.thread_key = :key AND e.ns = :ns AND e.seq = ANY (:seqs::bigint[])
+RETURNING {{entry}}
+
+-- entry --
+-- The columns of an entry.
+-- part: of other statements
+e.seq, e.ext_id, e.kind, e.role, e.payload, e.digest, e.search, e.derived, e.meta, e.key_id, e.created_at
+
+-- rewrite_entries --
+-- Another content in the same positions.
+UPDATE tl.entries AS e
+   SET kind = n.kind, role = n.role, digest = n.digest, search = n.search, derived = n.derived,
+       words = array_to_tsvector(string_to_array(n.words, ' ')), meta = n.meta, key_id = n.key_id, payload = n.payload
+  FROM unnest(:seqs::bigint[], :kind::text[], :role::text[], :digest::bytea[], :search::text[], :derived::boolean[],
+              :words::text[], :meta::bytea[], :key_id::integer[], :payload::bytea[])
+       AS n (seq, kind, role, digest, search, derived, words, meta, key_id, payload)
+ WHERE e.thread_key = :key AND e.ns = :ns AND e.seq = n.seq
+RETURNING e.seq
+
+-- find_slot --
+-- What a slot holds, unless it has expired.
+SELECT s.payload FROM tl.slots AS s
+ WHERE s.thread_key = :key AND s.ns = :ns AND s.kind = :kind AND s.key = :slot
+   AND (s.expires_at IS NULL OR s.expires_at > coalesce(:now::bigint, {{clock}}))
+
+-- put_slot --
+-- Write a slot over what is there.
+INSERT INTO tl.slots (thread_key, ns, kind, key, key_id, expires_at, meta, payload)
+VALUES (:key, :ns, :kind, :slot, :key_id,
+        coalesce(coalesce(:now::bigint, {{clock}}) + :ttl::bigint, :expires_at), :meta, :payload)
+    ON CONFLICT (thread_key, ns, kind, key) DO UPDATE
+   SET key_id = excluded.key_id, expires_at = excluded.expires_at, meta = excluded.meta, payload = excluded.payload
+
+-- delete_slot --
+-- A slot goes.
+DELETE FROM tl.slots AS s WHERE s.thread_key = :key AND s.ns = :ns AND s.kind = :kind AND s.key = :slot
+
+-- erase_content --
+-- Erasing a thread: everything that stands under its key, in one statement.
+WITH c AS (DELETE FROM tl.checkpoints AS x WHERE x.thread_key = :key),
+     l AS (DELETE FROM tl.log_rows AS x WHERE x.thread_key = :key),
+     b AS (DELETE FROM tl.blobs AS x WHERE x.thread_key = :key),
+     e AS (DELETE FROM tl.entries AS x WHERE x.thread_key = :key),
+     s AS (DELETE FROM tl.slots AS x WHERE x.thread_key = :key),
+     m AS (DELETE FROM tl.thread_terms AS x WHERE x.thread_key = :key),
+     j AS (UPDATE tl.journal AS x SET popped = NULL WHERE x.thread_key = :key AND x.popped IS NOT NULL)
+UPDATE tl.heads AS h SET namespace = NULL, head_version = 0, marks = '' WHERE h.thread_key = :key
+
+-- erase_thread --
+-- Erasing a thread: the row stays without names.
+UPDATE tl.threads AS x
+   SET live = false, tenant = NULL, app = NULL, thread_id = NULL, owner = NULL, info = NULL, lineage = NULL,
+       title = NULL, key_id = 0, rev = x.rev + 1, message_count = 0, checkpoint_count = 0,
+       activity_at = greatest(coalesce(:now::bigint, {{clock}}), x.activity_at)
+ WHERE x.thread_key = :key
+RETURNING x.rev, x.activity_at AS at, x.incarnation
+
+-- add_journal --
+-- What a commit did that was more than a put.
+INSERT INTO tl.journal (thread_key, op_id, rev, kind, at) VALUES (:key, :op_id, :rev, :kind, :at)
+
+-- thread --
+-- The columns of a thread.
+-- part: of other statements
+t.thread_key, t.tenant, t.app, t.thread_id, t.owner, t.incarnation, t.rev, t.gc, t.info, t.lineage, t.title, t.key_id,
+t.created_at, t.activity_at, t.message_count, t.checkpoint_count
+
+-- checkpoint --
+-- The columns of a checkpoint.
+-- part: of other statements
+c.version, c.payload, c.digest, c.parent_version, c.base, c.kind, c.ext_id, c.name, c.run_id, c.op_id, c.refs,
+c.blob_refs, c.key_id, c.bytes, c.created_at
+
+-- row --
+-- The columns of a log's row.
+-- part: of other statements
+l.log, l.start, l.count, l.payload, l.p_start, l.p_end, l.kind, l.key_id
+
+-- owned --
+-- The thread of a read, if it is this user's.
+-- part: of other statements
+t.thread_key = :key AND t.live AND (:user::owner_type IS NULL OR t.owner = :user)
+
+-- read_head --
+-- The thread and its head: "the same version", or the checkpoint with the rows and blobs that it needs.
+SELECT {{head}}
+  FROM tl.threads AS t
+  LEFT JOIN tl.heads AS h ON h.thread_key = t.thread_key AND h.ns = :ns
+  LEFT JOIN tl.checkpoints AS c ON c.thread_key = t.thread_key AND c.ns = :ns AND c.version = h.head_version
+   AND {{visible}}
+   AND (t.incarnation, c.version, t.gc, c.digest)
+       IS DISTINCT FROM (:incarnation::bytea, :version::bigint, :gc::bigint, :digest::bytea)
+{{content}}
+
+-- read_version --
+-- The thread and one version of it.
+SELECT {{head}}
+  FROM tl.threads AS t
+  LEFT JOIN tl.heads AS h ON h.thread_key = t.thread_key AND h.ns = :ns
+  LEFT JOIN tl.checkpoints AS c ON c.thread_key = t.thread_key AND c.ns = :ns AND c.version = :version AND {{visible}}
+{{content}}
+
+-- read_ext_id --
+-- The thread and a framework's own checkpoint of it.
+SELECT {{head}}
+  FROM tl.threads AS t
+  LEFT JOIN tl.heads AS h ON h.thread_key = t.thread_key AND h.ns = :ns
+  LEFT JOIN tl.checkpoints AS c ON c.thread_key = t.thread_key AND c.ns = :ns AND c.ext_id = :ext_id AND {{visible}}
+{{content}}
+
+-- read_name --
+-- The thread and the latest of a name.
+SELECT {{head}}
+  FROM tl.threads AS t
+  LEFT JOIN tl.heads AS h ON h.thread_key = t.thread_key AND h.ns = :ns
+  LEFT JOIN LATERAL (SELECT * FROM tl.checkpoints AS x
+                      WHERE x.thread_key = t.thread_key AND x.ns = :ns AND x.name = :name
+                      ORDER BY x.version DESC LIMIT 1) AS c ON {{visible}}
+{{content}}
+
+-- visible --
+-- Whether the thread is there for this user.
+-- part: of other statements
+t.live AND (:user::owner_type IS NULL OR t.owner = :user)
+
+-- head --
+-- What a read of a head gives.
+-- part: of other statements
+{{visible}} AS visible, t.live, {{thread}}, coalesce(h.head_version, 0) AS head_version,
+coalesce(h.last_version, 0) AS last_version, coalesce(h.marks, '') AS marks, {{checkpoint}}, r.rows, b.blobs
+
+-- content --
+-- The rows that cover a checkpoint's ranges, each from the one it begins in; and its blobs.
+-- part: of other statements
+  LEFT JOIN LATERAL (
+       SELECT array_agg(({{row}})) AS rows
+         FROM generate_series(1, cardinality(c.refs), 3) AS n
+         JOIN tl.log_rows AS l ON l.thread_key = t.thread_key AND l.ns = :ns AND l.log = c.refs[n]
+          AND l.start < c.refs[n + 2] AND l.start + l.count > c.refs[n + 1]
+          AND l.start >= coalesce((SELECT max(f.start) FROM tl.log_rows AS f
+                                    WHERE f.thread_key = t.thread_key AND f.ns = :ns AND f.log = c.refs[n]
+                                      AND f.start <= c.refs[n + 1]), 0)) AS r ON :content::boolean
+  LEFT JOIN LATERAL (
+       SELECT array_agg((x.id, x.payload, x.key_id)) AS blobs
+         FROM generate_series(0, length(c.blob_refs) / 16 - 1) AS n
+         JOIN tl.blobs AS x ON x.thread_key = t.thread_key AND x.ns = :ns
+          AND x.id = substr(c.blob_refs, n * 16 + 1, 16)) AS b ON :content
+ WHERE t.thread_key = :key
+
+-- read_rows --
+-- The rows that cover some ranges, each from the one it begins in.
+SELECT DISTINCT ON (l.log, l.start) {{row}}
+  FROM tl.threads AS t
+ CROSS JOIN unnest(:log::integer[], :start::integer[], :stop::integer[]) AS n (log, start, stop)
+  JOIN tl.log_rows AS l ON l.thread_key = t.thread_key AND l.ns = :ns AND l.log = n.log AND l.start < n.stop
+   AND l.start + l.count > n.start
+   AND l.start >= coalesce((SELECT max(f.start) FROM tl.log_rows AS f
+                             WHERE f.thread_key = t.thread_key AND f.ns = :ns AND f.log = n.log
+                               AND f.start <= n.start), 0)
+ WHERE {{owned}}
+ ORDER BY l.log, l.start
+
+-- read_blobs --
+-- Large fields by their ids.
+SELECT x.id, x.payload, x.key_id
+  FROM tl.threads AS t
+  JOIN tl.blobs AS x ON x.thread_key = t.thread_key AND x.ns = :ns AND x.id = ANY (:ids::bytea[])
+ WHERE {{owned}}
+
+-- read_checkpoints --
+-- Versions, newest first.
+SELECT {{checkpoint}}
+  FROM tl.threads AS t
+  JOIN tl.checkpoints AS c ON c.thread_key = t.thread_key AND c.ns = :ns AND c.version < :before
+ WHERE {{owned}} AND (cardinality(:terms::bigint[]) = 0 OR c.terms @> :terms)
+ ORDER BY c.version DESC LIMIT :limit
+
+-- read_named_checkpoints --
+-- Versions of a name, newest first.
+SELECT {{checkpoint}}
+  FROM tl.threads AS t
+  JOIN tl.checkpoints AS c ON c.thread_key = t.thread_key AND c.ns = :ns AND c.name = :name AND c.version < :before
+ WHERE {{owned}} AND (cardinality(:terms::bigint[]) = 0 OR c.terms @> :terms)
+ ORDER BY c.version DESC LIMIT :limit
+
+-- asked_entries --
+-- Which entries of a thread are asked for, but for their words and ids.
+-- part: of other statements
+  FROM tl.threads AS t
+  JOIN tl.entries AS e ON e.thread_key = t.thread_key AND e.ns = :ns AND e.seq > :after AND e.seq < :before
+ WHERE {{owned}} AND (:role::text IS NULL OR e.role = :role)
+   AND (cardinality(:terms::bigint[]) = 0 OR e.terms @> :terms)
+
+-- read_entries_oldest --
+-- Entries by position, oldest first.
+SELECT {{entry}}
+{{asked_entries}}
+ ORDER BY e.seq LIMIT :limit
+
+-- read_entries_newest --
+-- Entries by position, newest first.
+SELECT {{entry}}
+{{asked_entries}}
+ ORDER BY e.seq DESC LIMIT :limit
+
+-- read_worded_oldest --
+-- Entries that hold every word, oldest first.
+SELECT {{entry}}
+{{asked_entries}}
+   AND e.words @@ :match::tsquery
+ ORDER BY e.seq LIMIT :limit
+
+-- read_worded_newest --
+-- Entries that hold every word, newest first.
+SELECT {{entry}}
+{{asked_entries}}
+   AND e.words @@ :match::tsquery
+ ORDER BY e.seq DESC LIMIT :limit
+
+-- read_named_entries --
+-- Entries by their ids, oldest first.
+SELECT {{entry}}
+{{asked_entries}}
+   AND e.ext_id = ANY (:ext_ids::text[]) AND (:match::text IS NULL OR e.words @@ :match::tsquery)
+ ORDER BY e.seq
+
+-- asked_threads --
+-- Which threads are asked for, but for their order.
+-- part: of other statements
+t.live AND (:tenant::text IS NULL OR t.tenant = :tenant) AND (:app::text IS NULL OR t.app = :app)
+   AND (:user::owner_type IS NULL OR t.owner = :user) AND {{with_terms}}
+
+-- with_terms --
+-- The threads that have every term.
+-- part: of other statements
+(cardinality(:terms::bigint[]) = 0 OR t.thread_key IN (
+           SELECT x.thread_key FROM tl.thread_terms AS x WHERE x.term = ANY (:terms)
+            GROUP BY x.thread_key HAVING count(*) = cardinality(:terms)))
+
+-- behind_hit --
+-- Newest first, behind the hit before.
+-- part: of other statements
+   AND (:before_at::bigint IS NULL
+        OR (e.created_at, e.thread_key, e.ns, e.seq) < (:before_at, :before_key::bytea, :before_ns::bytea, :before_seq::bigint))
+ ORDER BY e.created_at DESC, e.thread_key DESC, e.ns DESC, e.seq DESC LIMIT :limit
+
+-- search_words --
+-- Entries of any thread that hold every word, newest first.
+SELECT e.ns, {{entry}}, {{thread}}
+  FROM tl.entries AS e
+  JOIN tl.threads AS t ON t.thread_key = e.thread_key
+ WHERE e.words @@ :match::tsquery AND {{asked_threads}}
+{{behind_hit}}
+
+-- search_texts --
+-- The same without a word to look up.
+-- scan: reads every entry
+SELECT e.ns, {{entry}}, {{thread}}
+  FROM tl.entries AS e
+  JOIN tl.threads AS t ON t.thread_key = e.thread_key
+ WHERE e.words IS NOT NULL AND {{asked_threads}}
+{{behind_hit}}
+
+-- read_slots --
+-- Slots of a kind, in byte order of their keys.
+SELECT s.kind, s.key, s.payload, s.meta, s.key_id, s.expires_at
+  FROM tl.threads AS t
+  JOIN tl.slots AS s ON s.thread_key = t.thread_key AND s.ns = :ns AND s.kind = :kind AND s.key >= :first
+   AND (:stop::bytea IS NULL OR s.key < :stop)
+ WHERE {{owned}} AND (:after::bytea IS NULL OR s.key > :after)
+   AND (s.expires_at IS NULL OR s.expires_at > coalesce(:now::bigint, {{clock}}))
+ ORDER BY s.key LIMIT :limit
+
+-- read_all_slots --
+-- Slots of every kind, kind by kind, in byte order of their keys.
+SELECT s.kind, s.key, s.payload, s.meta, s.key_id, s.expires_at
+  FROM tl.threads AS t
+  JOIN tl.slots AS s ON s.thread_key = t.thread_key AND s.ns = :ns AND s.key >= :first
+   AND (:stop::bytea IS NULL OR s.key < :stop)
+ WHERE {{owned}} AND (:after::bytea IS NULL OR s.key > :after)
+   AND (s.expires_at IS NULL OR s.expires_at > coalesce(:now::bigint, {{clock}}))
+ ORDER BY s.kind, s.key LIMIT :limit
+
+-- threads_newest --
+-- The threads of a tenant and app, most recent activity first.
+SELECT {{thread}}
+  FROM tl.threads AS t
+ WHERE t.live AND t.tenant = :tenant AND t.app = :app AND (t.activity_at, t.thread_key) < (:after_at, :after_key)
+   AND {{with_terms}}
+ ORDER BY t.activity_at DESC, t.thread_key DESC LIMIT :limit
+
+-- threads_oldest --
+-- The threads of a tenant and app, oldest activity first.
+SELECT {{thread}}
+  FROM tl.threads AS t
+ WHERE t.live AND t.tenant = :tenant AND t.app = :app AND (t.activity_at, t.thread_key) > (:after_at, :after_key)
+   AND {{with_terms}}
+ ORDER BY t.activity_at, t.thread_key LIMIT :limit
+
+-- user_threads_newest --
+-- The threads of an owner in a tenant and app, most recent activity first.
+SELECT {{thread}}
+  FROM tl.threads AS t
+ WHERE t.live AND t.tenant = :tenant AND t.app = :app AND t.owner = :user
+   AND (t.activity_at, t.thread_key) < (:after_at, :after_key) AND {{with_terms}}
+ ORDER BY t.activity_at DESC, t.thread_key DESC LIMIT :limit
+
+-- user_threads_oldest --
+-- The threads of an owner in a tenant and app, oldest activity first.
+SELECT {{thread}}
+  FROM tl.threads AS t
+ WHERE t.live AND t.tenant = :tenant AND t.app = :app AND t.owner = :user
+   AND (t.activity_at, t.thread_key) > (:after_at, :after_key) AND {{with_terms}}
+ ORDER BY t.activity_at, t.thread_key LIMIT :limit
+
+-- all_threads_newest --
+-- The threads of all tenants or apps, most recent activity first.
+-- scan: asked for by upkeep and statistics only
+SELECT {{thread}}
+  FROM tl.threads AS t
+ WHERE {{asked_threads}} AND (t.activity_at, t.thread_key) < (:after_at, :after_key)
+ ORDER BY t.activity_at DESC, t.thread_key DESC LIMIT :limit
+
+-- all_threads_oldest --
+-- The threads of all tenants or apps, oldest activity first.
+-- scan: asked for by upkeep and statistics only
+SELECT {{thread}}
+  FROM tl.threads AS t
+ WHERE {{asked_threads}} AND (t.activity_at, t.thread_key) > (:after_at, :after_key)
+ ORDER BY t.activity_at, t.thread_key LIMIT :limit
+
+-- read_stock --
+-- Where the rows of a namespace lie, its blobs, and the bytes of each.
+SELECT r.log, r.start, r.start + r.count AS stop, NULL::bytea AS id, length(r.payload) AS bytes
+  FROM tl.threads AS t
+  JOIN tl.log_rows AS r ON r.thread_key = t.thread_key AND r.ns = :ns
+ WHERE {{owned}}
+ UNION ALL
+SELECT NULL, NULL, NULL, x.id, length(x.payload)
+  FROM tl.threads AS t
+  JOIN tl.blobs AS x ON x.thread_key = t.thread_key AND x.ns = :ns
+ WHERE {{owned}}
+ ORDER BY 1, 2
+
+-- read_namespaces --
+-- The names of a thread's namespaces; those of an earlier life have none.
+SELECT h.namespace
+  FROM tl.threads AS t
+  JOIN tl.heads AS h ON h.thread_key = t.thread_key
+ WHERE {{owned}} AND h.namespace IS NOT NULL
+ ORDER BY h.namespace
+
+-- measure_thread --
+-- Counts and bytes of a thread.
+SELECT 1 AS threads,
+       (SELECT count(*) FROM tl.heads AS x WHERE x.thread_key = :key AND x.namespace IS NOT NULL) AS namespaces,
+       c.count AS checkpoints, c.bytes AS checkpoint_bytes, e.count AS messages, e.bytes AS message_bytes,
+       l.count AS rows, l.bytes + b.bytes AS row_bytes
+  FROM tl.threads AS t,
+       (SELECT count(*), coalesce(sum(length(x.payload)), 0)::bigint AS bytes FROM tl.checkpoints AS x
+         WHERE x.thread_key = :key) AS c,
+       (SELECT count(*), coalesce(sum(length(x.payload)), 0)::bigint AS bytes FROM tl.entries AS x
+         WHERE x.thread_key = :key) AS e,
+       (SELECT count(*), coalesce(sum(length(x.payload)), 0)::bigint AS bytes FROM tl.log_rows AS x
+         WHERE x.thread_key = :key) AS l,
+       (SELECT coalesce(sum(length(x.payload)), 0)::bigint AS bytes FROM tl.blobs AS x WHERE x.thread_key = :key) AS b
+ WHERE t.thread_key = :key AND t.live
+
+-- measure_all --
+-- Counts and bytes of everything.
+-- scan: it is asked about everything
+SELECT (SELECT count(*) FROM tl.threads AS x WHERE x.live) AS threads,
+       (SELECT count(*) FROM tl.heads AS x WHERE x.namespace IS NOT NULL) AS namespaces,
+       c.count AS checkpoints, c.bytes AS checkpoint_bytes, e.count AS messages, e.bytes AS message_bytes,
+       l.count AS rows, l.bytes + b.bytes AS row_bytes
+  FROM (SELECT count(*), coalesce(sum(length(x.payload)), 0)::bigint AS bytes FROM tl.checkpoints AS x) AS c,
+       (SELECT count(*), coalesce(sum(length(x.payload)), 0)::bigint AS bytes FROM tl.entries AS x) AS e,
+       (SELECT count(*), coalesce(sum(length(x.payload)), 0)::bigint AS bytes FROM tl.log_rows AS x) AS l,
+       (SELECT coalesce(sum(length(x.payload)), 0)::bigint AS bytes FROM tl.blobs AS x) AS b
+
+-- store_bytes --
+-- The bytes that our tables and their indexes take on the disk.
+-- scan: the catalog
+SELECT coalesce(sum(pg_total_relation_size(c.oid)), 0)::bigint
+  FROM pg_class AS c
+  JOIN pg_namespace AS n ON n.oid = c.relnamespace
+ WHERE n.nspname = :schema AND c.relkind = 'r' AND c.relname LIKE 'threadline\_%'
