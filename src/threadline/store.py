@@ -22,11 +22,16 @@ from threadline.backend import (
     ThreadPut,
     ThreadRow,
 )
+from threadline.batch import CopyFrom, Drop
 from threadline.checkpointer.store import Store
 from threadline.codec.digest import EMPTY, checkpoint_digest, extend, item_digest
 from threadline.codec.envelope import Payload, Where
+from threadline.codec.near import expand, shrink
+from threadline.codec.rows import Items
 from threadline.codec.searchtext import words
-from threadline.codec.terms import terms_of
+from threadline.codec.terms import matches, terms_of
+from threadline.history.delta import appended, pieces_of, place, positions
+from threadline.history.logs import Growth, Mark, joins, read_marks, write_marks
 
 __all__ = [
     "EMPTY",
@@ -36,11 +41,16 @@ __all__ = [
     "CheckpointQuery",
     "CheckpointRow",
     "Commit",
+    "CopyFrom",
+    "Drop",
     "Entry",
     "EntryPut",
     "EntryQuery",
     "Expected",
+    "Growth",
     "Head",
+    "Items",
+    "Mark",
     "Payload",
     "Range",
     "Row",
@@ -53,9 +63,19 @@ __all__ = [
     "ThreadPut",
     "ThreadRow",
     "Where",
+    "appended",
     "checkpoint_digest",
+    "expand",
     "extend",
     "item_digest",
+    "joins",
+    "matches",
+    "pieces_of",
+    "place",
+    "positions",
+    "read_marks",
+    "shrink",
     "terms_of",
     "words",
+    "write_marks",
 ]

@@ -30,7 +30,9 @@ from threadline.backend import (
 from threadline.checkpointer.engine import Engine, refuse
 from threadline.checkpointer.sync import face, face_iter
 from threadline.codec.envelope import Payload, Where
+from threadline.codec.rows import Items
 from threadline.config import Config, read_config
+from threadline.history.logs import Growth, Mark, grow, open_row
 
 T = TypeVar("T")
 
@@ -153,6 +155,29 @@ class Store:
     def open(self, data: bytes, where: Where, key_id: int = 0) -> bytes:
         """The bytes of a payload. Raises CorruptionError."""
         return self._engine.codec.open(data, key_id, where)
+
+    def grow(
+        self,
+        log: int,
+        mark: Mark,
+        items: Sequence[bytes],
+        tail: Items | None = None,
+        kind: int = 16,
+    ) -> Growth:
+        """What appending items of your own bytes to a log makes of it: see `Growth`.
+
+        mark: where the log stands (the `marks` of a `Head`, read by `read_marks`); tail: the items of its open row, as
+        the last `Growth` or `open_row` gave them, without which a new row is begun; kind: 16 or more.
+        """
+        return grow(log, mark, items, self._engine.codec, tail, kind)
+
+    def open_row(self, row: Row) -> Items:
+        """The items of a row of a log. Raises CorruptionError."""
+        return open_row(row, self._engine.codec)
+
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Drive an async method of your own to its end, for its sync twin, as this store's own are driven."""
+        return self._run(coroutine)
 
     def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         return self._engine.run(coroutine)

@@ -75,12 +75,17 @@ def joins(mark: Mark, items: Sequence[bytes]) -> bool:
 
 
 def grow(
-    log: int, mark: Mark, items: Sequence[bytes], codec: Codec, tail: Items | None = None
+    log: int,
+    mark: Mark,
+    items: Sequence[bytes],
+    codec: Codec,
+    tail: Items | None = None,
+    kind: int = JSON,
 ) -> Growth:
-    """Append items (their JSON bytes) to a log.
+    """Append items (their bytes) to a log.
 
     tail: the items of the open row; without them, or when the first item does not fit beside them, the items begin
-    a row of their own.
+    a row of their own. kind: of every item in this log.
     """
     if not items:
         return Growth(mark, tail=tail)
@@ -93,14 +98,14 @@ def grow(
     position, prefix = mark.end, mark.prefix
     last = Items((), b"")
     for group in _by_bytes(items, mark.open_bytes if tail else 0):
-        prefix = extend(prefix, [item_digest(JSON, item) for item in group])
+        prefix = extend(prefix, [item_digest(kind, item) for item in group])
         last = join([tail, items_of(group)]) if tail else items_of(group)
         position += len(group)
         where = Where("row", log, start, position - start)
         payload = codec.seal(last.pack(), where)
         size += len(payload.data) * len(group) // len(last.lengths)
         rows.append(
-            Row(log, start, position - start, payload.data, begin, prefix, JSON, payload.key_id)
+            Row(log, start, position - start, payload.data, begin, prefix, kind, payload.key_id)
         )
         opened, opened_prefix = start, begin
         start, begin, tail = position, prefix, None
