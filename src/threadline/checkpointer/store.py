@@ -7,12 +7,13 @@ one result for one `op_id`).
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from typing import Any, TypeVar, overload
 
 from threadline.backend import (
     At,
     Batch,
+    Blob,
     CheckpointQuery,
     CheckpointRow,
     Commit,
@@ -28,7 +29,7 @@ from threadline.backend import (
     ThreadRow,
 )
 from threadline.checkpointer.engine import Engine, refuse
-from threadline.checkpointer.sync import face, face_iter
+from threadline.checkpointer.sync import drain, face, face_iter
 from threadline.codec.envelope import Payload, Where
 from threadline.codec.rows import Items
 from threadline.config import Config, read_config
@@ -116,6 +117,12 @@ class Store:
                 return await engine.backend.read_rows(key, ns, address.user, what)
         raise TypeError(f"cannot read a {type(what).__name__}; see Store.aread")
 
+    async def ablobs(self, config: Config, ids: Sequence[bytes]) -> list[Blob]:
+        """The blobs of these ids in one thread and namespace, in this order; those that are not there are left out."""
+        address = read_config(config)
+        key = await self._engine.key(address)
+        return await self._engine.backend.read_blobs(key, address.ns_key, address.user, ids)
+
     async def ascan(self, config: Config, *, page: int = 200) -> AsyncIterator[ThreadRow]:
         """Every live thread of the config's tenant, app and user, most recent activity first, page by page."""
         address = read_config(config, thread=False)
@@ -178,6 +185,10 @@ class Store:
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Drive an async method of your own to its end, for its sync twin, as this store's own are driven."""
         return self._run(coroutine)
+
+    def iterate(self, items: AsyncIterator[T]) -> Iterator[T]:
+        """The items of an async iterator of your own, for its sync twin."""
+        return drain(self, items)
 
     def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         return self._engine.run(coroutine)

@@ -47,20 +47,24 @@ def face_iter(
     name = method.__name__
 
     def call(self: S, /, *args: P.args, **kwargs: P.kwargs) -> Iterator[T]:
-        items = getattr(self, name)(*args, **kwargs)
-        try:
-            while True:
-                try:
-                    yield self._run(_next(items))
-                except StopAsyncIteration:
-                    return
-        finally:
-            self._run(_close(items))
+        return drain(self, getattr(self, name)(*args, **kwargs))
 
     functools.update_wrapper(call, method)
     call.__name__ = name.removeprefix("a")
     call.__doc__ = f"`{name}` for sync code; the same arguments, items and errors."
     return call
+
+
+def drain(runs: Runs, items: AsyncIterator[T]) -> Iterator[T]:
+    """The items of an async iterator, one by one as they are asked for."""
+    try:
+        while True:
+            try:
+                yield runs._run(_next(items))
+            except StopAsyncIteration:
+                return
+    finally:
+        runs._run(_close(items))
 
 
 async def _next(items: AsyncIterator[T]) -> T:

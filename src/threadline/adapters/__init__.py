@@ -1,0 +1,1 @@
+"""Adapters: other frameworks on Threadline, each on the public API alone."""

@@ -1,0 +1,417 @@
+"""From rows to `CheckpointTuple`s: what is read together is fetched together, then decoded by the saver's codec."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+from threading import Lock
+from typing import Any, NamedTuple
+
+from langgraph.checkpoint.base import CheckpointTuple
+
+from threadline import CorruptionError
+from threadline.adapters.langgraph.document import (
+    FIELDS,
+    KIND,
+    BlobAt,
+    Document,
+    Inline,
+    Item,
+    Pieces,
+    Start,
+    Typed,
+    list_of,
+    plain_id,
+    read_document,
+    skeleton_of,
+    stored_id,
+)
+from threadline.adapters.langgraph.plan import Ground, View
+from threadline.adapters.langgraph.writes import KIND as WRITE
+from threadline.adapters.langgraph.writes import (
+    WHERE,
+    Stored,
+    Task,
+    again_key,
+    key_of,
+    opened,
+    start_key,
+)
+from threadline.store import (
+    At,
+    CheckpointRow,
+    Head,
+    Range,
+    Row,
+    Slot,
+    SlotQuery,
+    Store,
+    Where,
+    item_digest,
+    read_marks,
+)
+
+HEAD, BLOB = Where("head"), Where("blob")
+#: How many skeletons are remembered, and how many slots one read brings.
+SKELETONS, SLOTS = 1000, 1000
+
+
+class Place(NamedTuple):
+    """A thread and a namespace, as the store is asked for them."""
+
+    app: str
+    thread_id: str
+    namespace: str = ""
+    user_id: str | int | None = None
+    tenant: str = ""
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The config of the store's calls."""
+        return self._asdict()
+
+
+class Skeletons:
+    """Documents that others are written near, by address; the least recent are forgotten."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._kept: OrderedDict[bytes, bytes] = OrderedDict()
+
+    def get(self, address: bytes) -> bytes | None:
+        """A skeleton, or None."""
+        with self._lock:
+            return self._kept.get(address)
+
+    def put(self, address: bytes, content: bytes) -> None:
+        """Remember a skeleton."""
+        with self._lock:
+            self._kept[address] = content
+            self._kept.move_to_end(address)
+            while len(self._kept) > SKELETONS:
+                self._kept.popitem(last=False)
+
+
+class Spans:
+    """The items of some rows, found by log and position."""
+
+    def __init__(self, store: Store, rows: Iterable[Row]) -> None:
+        self._store = store
+        self._rows: dict[int, list[Row]] = {}
+        self._cut: dict[tuple[int, int], list[bytes]] = {}
+        for row in sorted(rows, key=lambda row: (row.log, row.start)):
+            self._rows.setdefault(row.log, []).append(row)
+
+    def items(self, log: int, pieces: Iterable[tuple[int, int]]) -> list[bytes]:
+        """The items of some pieces of a log. Raises CorruptionError when one is missing."""
+        rows = self._rows.get(log, [])
+        starts = [row.start for row in rows]
+        found: list[bytes] = []
+        for start, end in pieces:
+            while start < end:
+                at = bisect_right(starts, start) - 1
+                if at < 0 or rows[at].end <= start:
+                    raise CorruptionError(f"items {start} to {end} of log {log} are missing")
+                row = rows[at]
+                stop = min(end, row.end)
+                found += self._items(row)[start - row.start : stop - row.start]
+                start = stop
+        return found
+
+    def _items(self, row: Row) -> list[bytes]:
+        place = (row.log, row.start)
+        if place not in self._cut:
+            self._cut[place] = self._store.open_row(row).cut()
+        return self._cut[place]
+
+
+class Reader:
+    """Reading checkpoints of one store."""
+
+    def __init__(self, store: Store) -> None:
+        self.store, self.skeletons = store, Skeletons()
+
+    async def documents(self, place: Place, rows: Sequence[CheckpointRow]) -> list[Document]:
+        """The document of each row. Raises CorruptionError, naming thread and checkpoint."""
+        opened_rows = [self.store.open(row.payload, HEAD, row.key_id) for row in rows]
+        needed = [
+            skeleton_of(data, row.blob_refs) for data, row in zip(opened_rows, rows, strict=True)
+        ]
+        missing = {each for each in needed if each and self.skeletons.get(each) is None}
+        if missing:
+            for blob in await self.store.ablobs(place.config, sorted(missing)):
+                self.skeletons.put(blob.id, self.store.open(blob.payload, BLOB, blob.key_id))
+        documents = []
+        for data, row, address in zip(opened_rows, rows, needed, strict=True):
+            skeleton = self.skeletons.get(address) if address else None
+            try:
+                documents.append(read_document(data, row.blob_refs, skeleton))
+            except CorruptionError as error:
+                raise CorruptionError(
+                    f"thread {place.thread_id!r}, checkpoint {row.ext_id!r}: {error}"
+                ) from None
+        return documents
+
+    async def at(self, place: Place, id: str) -> Head:
+        """The checkpoint of an id with its content, also when it was put again."""
+        head = await self.store.aread(place.config, At(ext_id=stored_id(id)))
+        if head.thread is not None and head.checkpoint is None:
+            version = self.again(
+                id, await self.store.aread(place.config, SlotQuery(WRITE, prefix=again_key(id)))
+            )
+            if version is not None:
+                return await self.store.aread(place.config, At(version=version))
+        return head
+
+    def again(self, id: str, slots: Iterable[Slot]) -> int | None:
+        """The version under which a checkpoint was put again, from its slots."""
+        for slot in slots:
+            if slot.key == again_key(id):
+                return int(self.store.open(slot.payload, WHERE, slot.key_id))
+        return None
+
+    async def items(self, place: Place, near: Range) -> list[bytes]:
+        """The items of a range. Raises CorruptionError."""
+        rows = await self.store.aread(place.config, [near])
+        return Spans(self.store, rows).items(near.log, [(near.start, near.end)])
+
+    # What a put is computed against.
+
+    async def ground(self, place: Place, serde: Any) -> Ground:
+        """The namespace as it stands."""
+        head = await self.store.aread(place.config)
+        if head.thread is None:
+            return Ground(last_version=head.last_version)
+        marks = tuple(read_marks(head.marks))
+        view = await self.view(place, head, serde)
+        tails = {
+            row.log: self.store.open_row(row)
+            for row in head.rows
+            if row.log < len(marks)
+            and (row.start, row.end) == (marks[row.log].open, marks[row.log].end)
+        }
+        top = (view.document.top or view.id or None) if view else None
+        return Ground(
+            head.thread.incarnation,
+            head.head_version,
+            head.last_version,
+            head.thread.gc,
+            marks,
+            tails,
+            view,
+            top,
+            view.document.mixed if view else False,
+        )
+
+    async def view(self, place: Place, head: Head, serde: Any) -> View | None:
+        """The checkpoint of a head by its digests; None without one."""
+        row = head.checkpoint
+        if row is None:
+            return None
+        self._remember(head)
+        (document,) = await self.documents(place, [row])
+        spans = Spans(self.store, head.rows)
+        digests: dict[str, bytes] = {}
+        lists: dict[str, tuple[bytes, ...]] = {}
+        for channel, found in document.places.items():
+            match found:
+                case Inline(value):
+                    digests[channel] = value.digest
+                case Item(form, position):
+                    (data,) = spans.items(FIELDS, [(position, position + 1)])
+                    digests[channel] = Typed(form, data).digest
+                case BlobAt(_, address):
+                    digests[channel] = address
+                case Pieces(log, pieces):
+                    lists[channel] = tuple([item_digest(KIND, i) for i in spans.items(log, pieces)])
+        near = skeleton_of(self.store.open(row.payload, HEAD, row.key_id), row.blob_refs)
+        content = self.skeletons.get(near) if near else None
+        rest = serde.loads_typed(document.rest)
+        return View(
+            plain_id(row.ext_id or ""),
+            row.version,
+            row.digest,
+            document,
+            rest.get("channel_versions", {}),
+            digests,
+            lists,
+            (near, content) if near and content is not None else None,
+        )
+
+    # What users see.
+
+    async def get(self, place: Place, id: str | None, serde: Any) -> CheckpointTuple | None:
+        """The checkpoint of an id, or the greatest of a namespace; None when there is none."""
+        head = await (self.at(place, id) if id else self.store.aread(place.config))
+        row = head.checkpoint
+        if row is None or row.ext_id is None:
+            return None
+        self._remember(head)
+        (document,) = await self.documents(place, [row])
+        if id is None and document.top is not None:
+            return await self.get(place, document.top, serde)
+        found = plain_id(row.ext_id)
+        slots = await self.slots(place, [found])
+        if (version := self.again(found, slots[found])) not in (None, row.version):
+            newer = await self.store.aread(place.config, At(version=version))
+            if newer.checkpoint is not None:
+                head, row = newer, newer.checkpoint
+                (document,) = await self.documents(place, [row])
+        (found_tuple,) = await self.tuples(place, [row], [document], serde, slots, head)
+        return found_tuple
+
+    def _remember(self, head: Head) -> None:
+        """Take the skeleton from what was read anyway."""
+        row = head.checkpoint
+        for blob in head.blobs if row else ():
+            if (
+                row
+                and row.blob_refs
+                and blob.id == row.blob_refs[0]
+                and not self.skeletons.get(blob.id)
+            ):
+                self.skeletons.put(blob.id, self.store.open(blob.payload, BLOB, blob.key_id))
+
+    async def tuples(
+        self,
+        place: Place,
+        rows: Sequence[CheckpointRow],
+        documents: Sequence[Document],
+        serde: Any,
+        slots: Mapping[str, list[Slot]] | None = None,
+        head: Head | None = None,
+    ) -> list[CheckpointTuple]:
+        """The rows as users see them. slots: those of each checkpoint by its id, when they were read already; head:
+        what the rows' content was read with."""
+        store, config = self.store, place.config
+        ids = [plain_id(row.ext_id or "") for row in rows]
+        if slots is None:
+            slots = await self.slots(place, ids)
+        tasks = {
+            id: {slot.key: opened(store, slot) for slot in slots[id] if _is_task(id, slot)}
+            for id in ids
+        }
+        ranges = [] if head else [each for document in documents for each in document.ranges]
+        ranges += [each.near for found in tasks.values() for each in found.values() if each.near]
+        stored = list(head.rows) if head else []
+        if ranges:
+            stored += await store.aread(config, _joined(ranges))
+        spans = Spans(store, {(row.log, row.start): row for row in stored}.values())
+        wanted = list(dict.fromkeys(id for document in documents for id in document.blobs))
+        blobs = list(head.blobs) if head else await store.ablobs(config, wanted) if wanted else []
+        opened_blobs = {each.id: store.open(each.payload, BLOB, each.key_id) for each in blobs}
+        return [
+            self._tuple(place, id, document, serde, spans, opened_blobs, tasks[id])
+            for id, document in zip(ids, documents, strict=True)
+        ]
+
+    async def slots(self, place: Place, ids: Sequence[str]) -> dict[str, list[Slot]]:
+        """The slots of each checkpoint."""
+        found: dict[str, list[Slot]] = {}
+        for id in ids:
+            found[id] = await self.store.aread(place.config, SlotQuery(WRITE, prefix=key_of(id)))
+        return found
+
+    def _tuple(
+        self,
+        place: Place,
+        id: str,
+        document: Document,
+        serde: Any,
+        spans: Spans,
+        blobs: Mapping[bytes, bytes],
+        tasks: Mapping[str, Stored],
+    ) -> CheckpointTuple:
+        values: dict[str, Any] = {}
+        try:
+            for channel, found in document.places.items():
+                match found:
+                    case Inline(value):
+                        typed: Typed | None = value
+                    case Item(form, position):
+                        typed = Typed(form, spans.items(FIELDS, [(position, position + 1)])[0])
+                    case BlobAt(form, address):
+                        typed = Typed(form, blobs[address])
+                    case Pieces(log, pieces):
+                        typed = list_of(spans.items(log, pieces))
+                    case Start():
+                        typed = _start(tasks.get(start_key(id)), spans)
+                if typed is not None:
+                    values[channel] = serde.loads_typed(typed)
+            checkpoint: Any = {
+                **serde.loads_typed(document.rest),
+                "id": id,
+                "channel_values": values,
+            }
+            metadata = serde.loads_typed(document.metadata)
+        except (CorruptionError, KeyError) as error:
+            raise CorruptionError(
+                f"thread {place.thread_id!r}, checkpoint {id!r}: {error}"
+            ) from None
+        return CheckpointTuple(
+            config_of(place, id),
+            checkpoint,
+            metadata,
+            config_of(place, document.parent) if document.parent else None,
+            pending(tasks, start_key(id), spans, serde),
+        )
+
+
+def config_of(place: Place, checkpoint_id: str) -> Any:
+    """The config by which LangGraph knows a checkpoint."""
+    return {
+        "configurable": {
+            "thread_id": place.thread_id,
+            "checkpoint_ns": place.namespace,
+            "checkpoint_id": checkpoint_id,
+        }
+    }
+
+
+def pending(
+    tasks: Mapping[str, Stored], start: str, spans: Spans, serde: Any, only: str | None = None
+) -> list[tuple[str, str, Any]]:
+    """The pending writes, in the order in which a step applies them. only: those of one channel."""
+    found: list[tuple[tuple[str, str, int], str, Typed]] = []
+    for key, stored in tasks.items():
+        task = _near(stored, spans) if key != start else None
+        if task is None:
+            continue
+        for index, channel, value, path in task.writes:
+            if only in (None, channel):
+                order = (task.path if path is None else path, task.id, index)
+                found.append((order, channel, value))
+    found.sort(key=lambda each: each[0])
+    return [(order[1], channel, serde.loads_typed(value)) for order, channel, value in found]
+
+
+def _near(stored: Stored, spans: Spans) -> Task | None:
+    """The writes of a slot; None when the items that it is written near to were pruned: then they count as never
+    saved, and LangGraph runs the task again."""
+    if stored.near is None:
+        return stored.task()
+    try:
+        items = spans.items(stored.near.log, [(stored.near.start, stored.near.end)])
+    except CorruptionError:
+        return None
+    return stored.task(items)
+
+
+def _start(stored: Stored | None, spans: Spans) -> Typed | None:
+    task = _near(stored, spans) if stored else None
+    return task.writes[0].value if task else None
+
+
+def _is_task(id: str, slot: Slot) -> bool:
+    return slot.key != again_key(id)
+
+
+def _joined(ranges: Iterable[Range]) -> list[Range]:
+    joined: list[Range] = []
+    for each in sorted(set(ranges)):
+        if joined and joined[-1].log == each.log and joined[-1].end >= each.start:
+            joined[-1] = joined[-1]._replace(end=max(joined[-1].end, each.end))
+        else:
+            joined.append(each)
+    return joined

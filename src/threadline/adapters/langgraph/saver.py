@@ -1,0 +1,224 @@
+"""`ThreadlineSaver`: LangGraph's checkpointer on any Threadline checkpointer."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from typing import Any
+
+from langgraph.checkpoint.base import (
+    BaseCheckpointSaver,
+    CheckpointTuple,
+    get_checkpoint_id,
+    get_checkpoint_metadata,
+)
+
+from threadline import BaseCheckpointer
+from threadline.adapters.langgraph.history import History, Query
+from threadline.adapters.langgraph.putting import Puts
+from threadline.adapters.langgraph.reading import Place, Reader, config_of
+from threadline.adapters.langgraph.serde import Allowed, StrictSerializer
+from threadline.adapters.langgraph.upkeep import Upkeep
+
+
+class ThreadlineSaver(BaseCheckpointSaver[Any]):
+    """Keeps the checkpoints of LangGraph graphs in a Threadline store, a step by what is new in it.
+
+    checkpointer: any Threadline checkpointer; it stays yours to release. serde: the codec; default: LangGraph's msgpack
+    with a closed list of types. allowed_msgpack_modules: types of yours that it may build, classes or (module, name)
+    pairs. app: what keeps LangGraph's threads apart from those of other frameworks in the same store. user_key: the
+    key in `configurable` that names the owner of a thread (e.g. "user_id"); default None: threads have no owner.
+
+    Every method has its async twin. Raises NotStorableError for a value that could not be read back, before anything
+    is written; ThreadNotFoundError for a put on a thread that was deleted; CorruptionError for damaged content.
+    """
+
+    def __init__(
+        self,
+        checkpointer: BaseCheckpointer,
+        *,
+        serde: Any = None,
+        allowed_msgpack_modules: Allowed = (),
+        app: str = "langgraph",
+        user_key: str | None = None,
+    ) -> None:
+        if serde is not None and tuple(allowed_msgpack_modules):
+            raise ValueError("give either a serde or allowed_msgpack_modules, not both")
+        super().__init__(serde=serde or StrictSerializer(allowed_msgpack_modules))
+        self.checkpointer, self.app, self._user_key = checkpointer, app, user_key
+        self._store = checkpointer.store
+        self._reader = Reader(self._store)
+        self._history = History(self._reader)
+        self._puts = Puts(self._store, self._reader)
+        self._upkeep = Upkeep(self._reader, self._history, self._puts)
+
+    # Reading ------------------------------------------------------------------------------------------------
+
+    async def aget_tuple(self, config: Any) -> CheckpointTuple | None:
+        """The checkpoint that a config names, or the thread's latest; None when there is none."""
+        place, id = self._place(config), get_checkpoint_id(config)
+        return await self._reader.get(place, id, self.serde)
+
+    async def alist(
+        self,
+        config: Any,
+        *,
+        filter: dict[str, Any] | None = None,
+        before: Any = None,
+        limit: int | None = None,
+    ) -> AsyncIterator[CheckpointTuple]:
+        """Checkpoints, greatest id first. config: of one thread (without `checkpoint_ns`: of all its namespaces), or
+        None for all threads of this app; filter: metadata that must be equal; before: only smaller ids."""
+        query = Query(
+            get_checkpoint_id(config) if config else None,
+            get_checkpoint_id(before) if before else None,
+            filter,
+            limit,
+        )
+        async for found in self._history.tuples(await self._places(config), query, self.serde):
+            yield found
+
+    async def aget_delta_channel_history(
+        self, *, config: Any, channels: Sequence[str]
+    ) -> Mapping[str, Any]:
+        """What delta channels are rebuilt from; see `BaseCheckpointSaver.get_delta_channel_history`."""
+        if not channels:
+            return {}
+        return await self._history.deltas(
+            self._place(config), get_checkpoint_id(config), channels, self.serde
+        )
+
+    # Writing ------------------------------------------------------------------------------------------------
+
+    async def aput(
+        self, config: Any, checkpoint: Any, metadata: Any, new_versions: Mapping[str, Any]
+    ) -> Any:
+        """Store a checkpoint; one with the same id is replaced. Returns its config."""
+        place = self._place(config)
+        merged = get_checkpoint_metadata(config, metadata)
+        parent = get_checkpoint_id(config)
+        await self._puts.checkpoint(place, self.serde, checkpoint, merged, new_versions, parent)
+        return config_of(place, checkpoint["id"])
+
+    async def aput_writes(
+        self, config: Any, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
+    ) -> None:
+        """Store what a task wrote on a checkpoint, which may come later."""
+        id = config["configurable"]["checkpoint_id"]
+        await self._puts.writes(self._place(config), self.serde, id, writes, task_id, task_path)
+
+    # Whole threads ------------------------------------------------------------------------------------------
+
+    async def adelete_thread(self, thread_id: str) -> None:
+        """Delete a thread: every namespace, checkpoints, writes, messages."""
+        place = Place(self.app, str(thread_id))
+        await self._store.aerase(place.config)
+        self._puts.grounds.forget(place, thread=True)
+
+    async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
+        """Delete the checkpoints of these runs, in every thread of this app."""
+        wanted = frozenset(map(str, run_ids))
+        if wanted:
+            for place in await self._places(None):
+                await self._upkeep.delete_runs(place, wanted, self.serde)
+
+    async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
+        """Copy a thread with its whole history into one that does not exist. Raises ValueError when it does."""
+        source, target = str(source_thread_id), str(target_thread_id)
+        await self._upkeep.copy(Place(self.app, source), Place(self.app, target))
+
+    async def aprune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
+        """Prune threads. strategy: "keep_latest" (of each namespace, and what its delta channels need) or "delete"."""
+        if strategy not in ("keep_latest", "delete"):
+            raise ValueError(f'strategy must be "keep_latest" or "delete", not {strategy!r}')
+        for thread_id in thread_ids:
+            if strategy == "delete":
+                await self.adelete_thread(thread_id)
+                continue
+            for place in await self._places({"configurable": {"thread_id": thread_id}}):
+                await self._upkeep.keep_latest(place, self.serde)
+
+    def get_next_version(self, current: Any, channel: None) -> Any:
+        """The next version of a channel: the next number, or in threads that began with another saver a text like
+        theirs."""
+        if current is None:
+            return 1
+        if isinstance(current, str):
+            return f"{int(current.split('.')[0]) + 1:032}.{secrets.randbelow(10**16) / 10**16:016}"
+        return current + 1
+
+    # Where --------------------------------------------------------------------------------------------------
+
+    def _place(self, config: Any) -> Place:
+        configurable = config["configurable"]
+        user = configurable.get(self._user_key) if self._user_key else None
+        namespace = configurable.get("checkpoint_ns") or ""
+        return Place(self.app, str(configurable["thread_id"]), namespace, user)
+
+    async def _places(self, config: Any) -> list[Place]:
+        """The namespaces that a config means."""
+        if config is None:
+            found = [
+                Place(self.app, t.thread_id) async for t in self._store.ascan({"app": self.app})
+            ]
+        else:
+            place = self._place(config)
+            if config["configurable"].get("checkpoint_ns") is not None:
+                return [place]
+            found = [place]
+        return [
+            place._replace(namespace=name)
+            for place in found
+            for name in await self._store.anamespaces(place.config)
+        ]
+
+    # Sync faces ---------------------------------------------------------------------------------------------
+
+    def get_tuple(self, config: Any) -> CheckpointTuple | None:
+        """`aget_tuple` for sync code."""
+        return self._store.run(self.aget_tuple(config))
+
+    def list(
+        self,
+        config: Any,
+        *,
+        filter: dict[str, Any] | None = None,
+        before: Any = None,
+        limit: int | None = None,
+    ) -> Iterator[CheckpointTuple]:
+        """`alist` for sync code."""
+        return self._store.iterate(self.alist(config, filter=filter, before=before, limit=limit))
+
+    def get_delta_channel_history(
+        self, *, config: Any, channels: Sequence[str]
+    ) -> Mapping[str, Any]:
+        """`aget_delta_channel_history` for sync code."""
+        return self._store.run(self.aget_delta_channel_history(config=config, channels=channels))
+
+    def put(
+        self, config: Any, checkpoint: Any, metadata: Any, new_versions: Mapping[str, Any]
+    ) -> Any:
+        """`aput` for sync code."""
+        return self._store.run(self.aput(config, checkpoint, metadata, new_versions))
+
+    def put_writes(
+        self, config: Any, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
+    ) -> None:
+        """`aput_writes` for sync code."""
+        self._store.run(self.aput_writes(config, writes, task_id, task_path))
+
+    def delete_thread(self, thread_id: str) -> None:
+        """`adelete_thread` for sync code."""
+        self._store.run(self.adelete_thread(thread_id))
+
+    def delete_for_runs(self, run_ids: Sequence[str]) -> None:
+        """`adelete_for_runs` for sync code."""
+        self._store.run(self.adelete_for_runs(run_ids))
+
+    def copy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
+        """`acopy_thread` for sync code."""
+        self._store.run(self.acopy_thread(source_thread_id, target_thread_id))
+
+    def prune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
+        """`aprune` for sync code."""
+        self._store.run(self.aprune(thread_ids, strategy=strategy))

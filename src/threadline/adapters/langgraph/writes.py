@@ -1,0 +1,185 @@
+"""Pending writes as slots: what tasks wrote on a checkpoint, and the input of a run. Pure.
+
+The regular writes of a task are one slot, written by the first call and completed by later ones; each special write
+(an error, an interrupt, a resume) is a slot of its own that the last call wins. A slot may be written as its
+difference from items of a log: a message that a task wrote is, nearly byte for byte, the item that the next
+checkpoint stores.
+
+A slot's key is that of its checkpoint, then 12 characters for the task, then the index of a special write; `$` in
+their place is the input of the run, `!` says that the checkpoint was put again and under which version.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+import uuid
+from base64 import b64encode
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import ormsgpack
+from langgraph.checkpoint.base import WRITES_IDX_MAP
+
+from threadline import CorruptionError
+from threadline.adapters.langgraph.document import START, Typed
+from threadline.adapters.langgraph.plan import Added
+from threadline.store import Range, Slot, Store, Where, expand, shrink
+
+KIND = "write"
+WHERE = Where("slot", KIND)
+#: Base 64 whose letters are in the order of their values, so that keys are in the order of ids.
+_LETTERS = bytes.maketrans(
+    b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/",
+    b"-0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz",
+)
+_PLAIN, _NEAR = b"\x00", b"\x01"
+#: Where the items lie that a slot is written near: log, first position, how many.
+_PLACE = struct.Struct(">IIH")
+#: Below this a slot is not worth writing as a difference, in bytes; items beyond this are not tried.
+_WORTH, _MOST = 96, 65536
+
+
+class Write(NamedTuple):
+    """One write of a task. `path`: the task's path, where it is another than that of the task's first call."""
+
+    idx: int
+    channel: str
+    value: Typed
+    path: str | None = None
+
+
+class Task(NamedTuple):
+    """Some writes of one task on one checkpoint."""
+
+    path: str
+    id: str
+    writes: tuple[Write, ...]
+
+    def completed(self, more: Task) -> Task:
+        """With the writes of a later call whose index is not taken."""
+        taken = {write.idx for write in self.writes}
+        path = None if more.path == self.path else more.path
+        new = [write._replace(path=path) for write in more.writes if write.idx not in taken]
+        return self._replace(writes=(*self.writes, *new))
+
+    def to_bytes(self) -> bytes:
+        """As msgpack."""
+        writes = [[i, c, *v] if path is None else [i, c, *v, path] for i, c, v, path in self.writes]
+        return ormsgpack.packb([self.path, self.id, writes])
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Task:
+        """Of some msgpack. Raises CorruptionError."""
+        try:
+            path, task_id, writes = ormsgpack.unpackb(data)
+            read = [Write(i, c, Typed(f, v), *more) for i, c, f, v, *more in writes]
+            return cls(path, task_id, tuple(read))
+        except (ormsgpack.MsgpackDecodeError, TypeError, ValueError) as error:
+            raise CorruptionError(f"a pending write is damaged: {error!r}") from None
+
+
+class Stored(NamedTuple):
+    """What a slot holds: its content, or the content shrunk near items of a log."""
+
+    data: bytes
+    near: Range | None = None
+
+    def task(self, items: Sequence[bytes] = ()) -> Task:
+        """The writes, given the items that they are near to. Raises CorruptionError."""
+        return Task.from_bytes(expand(self.data, b"".join(items)) if self.near else self.data)
+
+
+def numbered(writes: Iterable[tuple[str, Typed]]) -> list[Write]:
+    """The writes of one call with their indexes: the position, or below zero for the special channels."""
+    return [Write(WRITES_IDX_MAP.get(c, index), c, v) for index, (c, v) in enumerate(writes)]
+
+
+def key_of(checkpoint_id: str) -> str:
+    """What the keys of a checkpoint's slots begin with; no other checkpoint's do."""
+    try:
+        parsed = uuid.UUID(checkpoint_id)
+    except ValueError:
+        parsed = None
+    if parsed is not None and str(parsed) == checkpoint_id:
+        return "u" + _letters(parsed.bytes)
+    return f"x{len(checkpoint_id)}:{checkpoint_id}/"
+
+
+def task_key(checkpoint_id: str, task_id: str, index: int = 0) -> str:
+    """The key of a task's regular writes, or of one special write."""
+    digest = hashlib.blake2b(task_id.encode("utf-8", "surrogatepass"), digest_size=9).digest()
+    return key_of(checkpoint_id) + _letters(digest) + (str(index) if index < 0 else "")
+
+
+def start_key(checkpoint_id: str) -> str:
+    """The key of the input of a run."""
+    return key_of(checkpoint_id) + "$"
+
+
+def again_key(checkpoint_id: str) -> str:
+    """The key of the version that replaces a checkpoint."""
+    return key_of(checkpoint_id) + "!"
+
+
+def start_task(value: Typed) -> Task:
+    """The input of a run in the form of a write."""
+    return Task("", "", (Write(0, START, value),))
+
+
+def slots_of(
+    store: Store, checkpoint_id: str, task: Task, added: Sequence[Added]
+) -> tuple[Slot | None, list[Slot]]:
+    """The slots of one call: that of the regular writes (None without), and those of the special ones."""
+    regular = tuple([write for write in task.writes if write.idx >= 0])
+    special = {write.idx: write for write in task.writes if write.idx < 0}
+    first = None
+    if regular:
+        content = task._replace(writes=regular).to_bytes()
+        first = sealed(store, task_key(checkpoint_id, task.id), content, added)
+    more = [
+        sealed(
+            store,
+            task_key(checkpoint_id, task.id, index),
+            task._replace(writes=(write,)).to_bytes(),
+            added,
+        )
+        for index, write in special.items()
+    ]
+    return first, more
+
+
+def sealed(store: Store, key: str, content: bytes, added: Sequence[Added] = ()) -> Slot:
+    """A slot with this content, written near items that were just added when that is much shorter."""
+    data = near_items(content, added)
+    payload = store.seal(data or _PLAIN + content, WHERE)
+    return Slot(kind=KIND, key=key, payload=payload.data, key_id=payload.key_id)
+
+
+def near_items(content: bytes, added: Sequence[Added]) -> bytes | None:
+    """The content as its difference from items that were just added; None where that is not much shorter."""
+    if len(content) < _WORTH:
+        return None
+    best: bytes | None = None
+    for each in added:
+        near = b"".join(each.items)
+        if near and len(near) <= _MOST:
+            data = shrink(content, near)
+            if best is None or len(data) + _PLACE.size < len(best):
+                best = _NEAR + _PLACE.pack(each.log, each.start, len(each.items)) + data
+    return best if best and len(best) < 0.5 * len(shrink(content)) else None
+
+
+def opened(store: Store, slot: Slot) -> Stored:
+    """What a slot holds. Raises CorruptionError."""
+    data = store.open(slot.payload, WHERE, slot.key_id)
+    if data[:1] == _PLAIN:
+        return Stored(data[1:])
+    if data[:1] == _NEAR and len(data) > _PLACE.size:
+        log, start, count = _PLACE.unpack_from(data, 1)
+        return Stored(data[1 + _PLACE.size :], Range(log, start, start + count))
+    raise CorruptionError("a pending write is damaged")
+
+
+def _letters(data: bytes) -> str:
+    return b64encode(data).rstrip(b"=").translate(_LETTERS).decode()
