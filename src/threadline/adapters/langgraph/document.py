@@ -9,8 +9,10 @@ Values are bytes of the saver's codec, with the codec's word for their form.
 from __future__ import annotations
 
 import re
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 import ormsgpack
@@ -24,16 +26,29 @@ KIND, FIELDS = 16, 0
 INLINE_BYTES, ITEM_BYTES = 64, 4096
 #: The channel that holds the input of a run.
 START = "__start__"
-#: A document is shrunk near these words (1), or near its skeleton (2): an earlier document that is kept as a blob.
+#: A document is shrunk near some words (1), or also near its skeleton (2): earlier documents that are kept as a blob.
 _NEAR_WORDS, _NEAR_SKELETON = b"\x01", b"\x02"
-#: A document that costs more than this is worth a skeleton, in bytes.
-_DEAR = 120
-_WORDS = (
-    b"msgpack\xa9bytearray\xa4null\xa8__input__\xac__interrupt__\xaa__resume__\xae__pregel_tasks\xa7updates\xa9user_id"
-    b"\xa6run_id\xadcounters_since_delta_snapshot\xa4fork\xa6update\x83\xa6source\xa5input\xa4step\xff\xa7parents\x80"
-    b"\x83\xa6source\xa4loop\xa4step\x00\xa7parents\x80\x86\xa1v\x04\xa2ts\xd9 2026-01-01T00:00:00.000000+00:00"
-    b"\xb0channel_versions\x83\xa9__start__\x02\xa8messages\x03\xafbranch:to:agent\x03\xadversions_seen\x82\xa9__input__"
-    b"\x80\xa9__start__\x81\xa9__start__\x01\xa5agent\x81\xafbranch:to:agent\x02\xb0updated_channels\x91\xa8messages"
+#: A document that costs more than this makes the skeleton better, while it has room, in bytes.
+_DEAR, _SKELETON_BYTES = 80, 4096
+#: Documents of the three steps of a turn, as most of them look.
+_WORDS = b"".join(
+    (
+        b"\x98\xc4\x10\x81\xa8messages\x01\x82\xa8messages\x94\x03\x01\x00\x08\xa9__start__\x91\x04\xa7msgpack\xc4\xc5\x84"
+        b"\xa1v\x04\xb0channel_versions\x83\xa9__start__\x0d\xa8messages\x0c"
+        b"\xafbranch:to:agent\x0c\xadversions_seen\x83\xa9__input__\x80\xa9__start__\x81\xa9__start__\x0a\xa5agent\x81"
+        b"\xafbranch:to:agent\x0b\xb0updated_channels\x91\xa9__start__\xa7msgpack\xc4\x1d\x83\xa6source\xa5input\xa4step"
+        b"\x0b\xa7parents\x80",
+        b"\x98\xc4\x10\x81\xa8messages\x01\x82\xa8messages\x94\x03\x01\x00\x09\xafbranch:to:agent\x93\x00\xa4null\xc4\x00"
+        b"\xa7msgpack\xc4\xd4\x84\xa1v\x04\xb0channel_versions\x83\xa9__start__"
+        b"\x0e\xa8messages\x0e\xafbranch:to:agent\x0e\xadversions_seen\x83\xa9__input__\x80\xa9__start__\x81\xa9__start__"
+        b"\x0d\xa5agent\x81\xafbranch:to:agent\x0b\xb0updated_channels\x92\xafbranch:to:agent\xa8messages\xa7msgpack\xc4"
+        b"\x1c\x83\xa6source\xa4loop\xa4step\x0c\xa7parents\x80",
+        b"\x98\xc4\x10\x81\xa8messages\x01\x81\xa8messages\x94\x03\x01\x00\x0a\xa7msgpack\xc4\xc4\x84\xa1v\x04"
+        b"\xb0channel_versions\x83\xa9__start__\x0e\xa8messages\x0f"
+        b"\xafbranch:to:agent\x0e\xadversions_seen\x83\xa9__input__\x80\xa9__start__\x81\xa9__start__\x0d\xa5agent\x81"
+        b"\xafbranch:to:agent\x0e\xb0updated_channels\x91\xa8messages\xa7msgpack\xc4\x1c\x83\xa6source\xa4loop\xa4step"
+        b"\x0d\xa7parents\x80",
+    )
 )
 
 Piece = tuple[int, int]
@@ -87,12 +102,13 @@ Place = Inline | Item | BlobAt | Pieces | Start
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A checkpoint but for its id and values. `parent`: an id, there or not. `logs`: the log of every list channel
-    that there ever was, also of those without a value now. `rest`: the checkpoint's other keys. `top`: the greatest id
-    of the namespace when this one is not it; `mixed`: whether ids were ever put in another order than their own."""
+    """A checkpoint but for its id and values. `parent`: an id, there or not. `at`: its `ts`. `rest`: its other keys.
+    `logs`: the log of every list channel that there ever was, also of those without a value now. `top`: the greatest
+    id of the namespace when this one is not it; `mixed`: whether ids were ever put in another order than their own."""
 
     parent: str | None
     places: Mapping[str, Place]
+    at: str | None
     rest: Typed
     metadata: Typed
     logs: Mapping[str, int] = field(default_factory=dict)
@@ -121,19 +137,31 @@ class Document:
         blobs = self.blobs
         places = {name: _write_place(place, blobs) for name, place in self.places.items()}
         more = [self.top, self.mixed] if self.mixed else []
+        parent = pack_id(self.parent) if self.parent is not None else None
         return ormsgpack.packb(
-            [self.parent, dict(self.logs), places, *self.rest, *self.metadata, *more]
+            [
+                parent,
+                _pack_time(self.at),
+                dict(self.logs),
+                places,
+                *self.rest,
+                *self.metadata,
+                *more,
+            ]
         )
 
     @classmethod
     def from_bytes(cls, data: bytes, blobs: Sequence[bytes]) -> Document:
         """The document of some msgpack; `blobs`: the addresses beside it. Raises CorruptionError."""
         try:
-            parent, logs, places, form, rest, of_metadata, metadata, *more = ormsgpack.unpackb(data)
+            parent, at, logs, places, form, rest, of_metadata, metadata, *more = ormsgpack.unpackb(
+                data
+            )
             top, mixed = more or (None, False)
             return cls(
-                parent,
+                None if parent is None else unpack_id(parent),
                 {name: _read_place(place, blobs) for name, place in places.items()},
+                _unpack_time(at),
                 Typed(form, rest),
                 Typed(of_metadata, metadata),
                 logs,
@@ -157,20 +185,22 @@ class Written(NamedTuple):
 def write_document(
     data: bytes, blobs: tuple[bytes, ...], known: tuple[bytes, bytes] | None
 ) -> Written:
-    """Store a document's bytes near the skeleton that is known, or begin another where that is worth it."""
-    plain: bytes | None = None
-    if known is not None:
-        packed = shrink(data, known[1])
-        if len(packed) > _DEAR:
-            plain = shrink(data, _WORDS)
-        if plain is None or len(packed) < 0.7 * len(plain):
-            return Written(_NEAR_SKELETON + packed, (known[0], *blobs), known, False)
-    plain = plain or shrink(data, _WORDS)
+    """Store a document's bytes near the words and the skeleton that is known, or begin or extend one where that is
+    worth it."""
+    plain = shrink(data, _WORDS)
     if len(plain) <= _DEAR:
         return Written(_NEAR_WORDS + plain, blobs, known, False)
-    skeleton = (Typed("skeleton", data).digest, data)
-    packed = shrink(data, data)
-    return Written(_NEAR_SKELETON + packed, (skeleton[0], *blobs), skeleton, True)
+    skeleton, before = data, b""
+    if known is not None:
+        address, before = known
+        packed = shrink(data, _WORDS + before)
+        roomy = len(before) + len(data) <= _SKELETON_BYTES
+        if len(packed) <= _DEAR or not (roomy or len(packed) > 0.8 * len(plain)):
+            return Written(_NEAR_SKELETON + packed, (address, *blobs), known, False)
+        skeleton = before + data if roomy else data
+    address = Typed("skeleton", skeleton).digest
+    packed = shrink(data, _WORDS + skeleton)
+    return Written(_NEAR_SKELETON + packed, (address, *blobs), (address, skeleton), True)
 
 
 def skeleton_of(payload: bytes, blob_refs: Sequence[bytes]) -> bytes | None:
@@ -181,7 +211,7 @@ def skeleton_of(payload: bytes, blob_refs: Sequence[bytes]) -> bytes | None:
 def read_document(payload: bytes, blob_refs: Sequence[bytes], skeleton: bytes | None) -> Document:
     """The document of what was stored. Raises CorruptionError."""
     if payload[:1] == _NEAR_SKELETON and skeleton is not None:
-        return Document.from_bytes(expand(payload[1:], skeleton), blob_refs[1:])
+        return Document.from_bytes(expand(payload[1:], _WORDS + skeleton), blob_refs[1:])
     if payload[:1] == _NEAR_WORDS:
         return Document.from_bytes(expand(payload[1:], _WORDS), blob_refs)
     raise CorruptionError("this is no checkpoint of LangGraph's, or its skeleton is missing")
@@ -195,6 +225,36 @@ def ends(ranges: Sequence[Range], marks: Sequence[Mark]) -> list[tuple[int, int,
 
 # Ids ------------------------------------------------------------------------------------------------------
 
+
+def pack_id(id: str) -> str | bytes:
+    """An id as it stands inside documents: the 16 bytes of a UUID in its usual form, else the text."""
+    try:
+        parsed = uuid.UUID(id)
+    except ValueError:
+        return id
+    return parsed.bytes if str(parsed) == id else id
+
+
+def unpack_id(packed: str | bytes) -> str:
+    """The id."""
+    return str(uuid.UUID(bytes=packed)) if isinstance(packed, bytes) else packed
+
+
+def _pack_time(text: str | None) -> str | int | None:
+    try:
+        microseconds = round(datetime.fromisoformat(text or "").timestamp() * 1_000_000)
+        return microseconds if _unpack_time(microseconds) == text else text
+    except (ValueError, OverflowError):
+        return text
+
+
+def _unpack_time(packed: str | int | None) -> str | None:
+    if not isinstance(packed, int):
+        return packed
+    return (_EPOCH + timedelta(microseconds=packed)).isoformat()
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _AGAIN = re.compile(r"~1\d+\Z")
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from threading import Lock
-from typing import Any
+from typing import Any, NamedTuple
 
 from threadline import ConflictError, NotStorableError, ThreadNotFoundError
 from threadline.adapters.langgraph.document import (
@@ -56,8 +56,18 @@ from threadline.store import (
 ATTEMPTS = 1000
 #: Of how many namespaces the ground is remembered, and how many slots of each wait for their items.
 GROUNDS, WAITING = 1000, 64
+#: How many puts a slot waits for the items that it is near to, and how many of the last additions are remembered.
+TRIES, ADDITIONS = 4, 6
 
 Project = Callable[[Mapping[str, list[Any]]], Sequence[EntryPut]]
+
+
+class Waiting(NamedTuple):
+    """A slot that was written in full, and may be written near items that come: its payload and its content."""
+
+    payload: bytes
+    content: bytes
+    tries: int = 0
 
 
 class Grounds:
@@ -66,7 +76,7 @@ class Grounds:
     def __init__(self) -> None:
         self._lock = Lock()
         self._grounds: OrderedDict[Place, Ground] = OrderedDict()
-        self._waiting: OrderedDict[Place, dict[str, tuple[bytes, bytes]]] = OrderedDict()
+        self._waiting: OrderedDict[Place, dict[str, Waiting]] = OrderedDict()
 
     def get(self, place: Place) -> Ground | None:
         """The ground as it was last seen."""
@@ -103,20 +113,23 @@ class Grounds:
             self._waiting.move_to_end(place)
             if len(waiting) >= WAITING:
                 waiting.pop(next(iter(waiting)))
-            waiting[slot.key] = (slot.payload, content)
+            waiting[slot.key] = Waiting(slot.payload, content)
             while len(self._waiting) > GROUNDS:
                 self._waiting.popitem(last=False)
 
-    def waiting(self, place: Place) -> dict[str, tuple[bytes, bytes]]:
+    def waiting(self, place: Place) -> dict[str, Waiting]:
         """The slots that wait."""
         with self._lock:
             return dict(self._waiting.get(place, {}))
 
-    def served(self, place: Place, keys: Sequence[str]) -> None:
-        """These wait no more."""
+    def served(self, place: Place, keys: Collection[str], tried: Collection[str] = ()) -> None:
+        """These wait no more; those that were tried in vain, only so often."""
         with self._lock:
             waiting = self._waiting.get(place, {})
-            for key in keys:
+            for key in tried:
+                if key in waiting:
+                    waiting[key] = waiting[key]._replace(tries=waiting[key].tries + 1)
+            for key in {*keys, *(key for key, each in waiting.items() if each.tries >= TRIES)}:
                 waiting.pop(key, None)
 
 
@@ -234,15 +247,14 @@ class Puts:
         head = await self._reader.at(place, id)
         return head.checkpoint.version if head.checkpoint else None
 
-    def _waiting(self, place: Place) -> dict[str, tuple[bytes, bytes]]:
+    def _waiting(self, place: Place) -> dict[str, Waiting]:
         return self.grounds.waiting(place)
 
     def _committed(self, place: Place, put: _Put, incarnation: bytes, near: Sequence[str]) -> None:
         if put.skeleton is not None:
             self._reader.skeletons.put(*put.skeleton)
         self.grounds.put(place, put.after(incarnation))
-        if put.added:
-            self.grounds.served(place, [*put.tried, *near])
+        self.grounds.served(place, near, put.tried)
         if put.start is not None and not put.start_near:
             self.grounds.wait(place, put.start, put.start_content)
 
@@ -337,11 +349,15 @@ class _Put:
         self._versions = checkpoint["channel_versions"]
         self.draft = draft(ground, base, checkpoint, new_versions, codec.encode, codec.check)
         self.top = self.id if ground.top is None else max(self.id, ground.top)
-        rest = {k: v for k, v in checkpoint.items() if k not in ("id", "channel_values")}
+        at = checkpoint.get("ts")
+        at = at if isinstance(at, str) else None
+        apart = ("id", "channel_values") if at is None else ("id", "ts", "channel_values")
+        rest = {key: value for key, value in checkpoint.items() if key not in apart}
         mixed = ground.mixed or self.top != self.id
         self.document = Document(
             parent,
             self.draft.places,
+            at,
             codec.checked(rest, "its versions"),
             codec.checked(dict(metadata), "its metadata"),
             self.draft.logs,
@@ -357,7 +373,7 @@ class _Put:
         self.skeleton: tuple[bytes, bytes] | None = None
 
     async def parts(
-        self, again: bool, waiting: Mapping[str, tuple[bytes, bytes]], project: Project | None
+        self, again: bool, waiting: Mapping[str, Waiting], project: Project | None
     ) -> dict[str, Any]:
         """The parts of the batch."""
         rows, merged, tails, size = await self._grown()
@@ -423,7 +439,7 @@ class _Put:
             view,
             self.top,
             self.document.mixed,
-            self.added or self._ground.added,
+            (*self.added, *self._ground.added)[:ADDITIONS],
         )
 
     async def _grown(self) -> tuple[list[Row], list[Row], dict[int, Any], int]:
@@ -459,13 +475,14 @@ class _Put:
         return Blob(address, payload.data, payload.key_id)
 
     def _slots(
-        self, again: bool, waiting: Mapping[str, tuple[bytes, bytes]]
+        self, again: bool, waiting: Mapping[str, Waiting]
     ) -> tuple[list[SlotPut], list[SlotIs]]:
         puts: list[SlotPut] = []
         required: list[SlotIs] = []
-        for key, (payload, content) in waiting.items() if self.added else ():
+        added = (*self.added, *self._ground.added)
+        for key, (payload, content, _) in waiting.items():
             self.tried.append(key)
-            data = near_items(content, self.added)
+            data = near_items(content, added)
             if data is not None:
                 near = self._store.seal(data, WHERE)
                 puts.append(
@@ -474,7 +491,6 @@ class _Put:
                 required.append(SlotIs(WRITE, key, payload))
         if self.draft.start is not None:
             self.start_content = start_task(self.draft.start).to_bytes()
-            added = self.added or self._ground.added
             self.start = sealed(self._store, start_key(self.id), self.start_content, added)
             self.start_near = opened(self._store, self.start).near is not None
             puts.append(SlotPut(self.start))

@@ -341,6 +341,7 @@ class Reader:
                     values[channel] = serde.loads_typed(typed)
             checkpoint: Any = {
                 **serde.loads_typed(document.rest),
+                **({} if document.at is None else {"ts": document.at}),
                 "id": id,
                 "channel_values": values,
             }

@@ -133,7 +133,9 @@ class Upkeep:
                 if head.checkpoint
                 else last
             )
-            document = survivor[1] if survivor else Document(None, {}, last.rest, last.metadata)
+            document = (
+                survivor[1] if survivor else Document(None, {}, None, last.rest, last.metadata)
+            )
             document = dataclasses.replace(
                 document, logs=newest.logs, top=None, mixed=newest.mixed and survivor is not None
             )

@@ -5,15 +5,13 @@ The regular writes of a task are one slot, written by the first call and complet
 difference from items of a log: a message that a task wrote is, nearly byte for byte, the item that the next
 checkpoint stores.
 
-A slot's key is that of its checkpoint, then 12 characters for the task, then the index of a special write; `$` in
+A slot's key is that of its checkpoint, then 8 characters for the task, then the index of a special write; `$` in
 their place is the input of the run, `!` says that the checkpoint was put again and under which version.
 """
 
 from __future__ import annotations
 
 import hashlib
-import struct
-import uuid
 from base64 import b64encode
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -22,11 +20,11 @@ import ormsgpack
 from langgraph.checkpoint.base import WRITES_IDX_MAP
 
 from threadline import CorruptionError
-from threadline.adapters.langgraph.document import START, Typed
+from threadline.adapters.langgraph.document import START, Typed, pack_id, unpack_id
 from threadline.adapters.langgraph.plan import Added
 from threadline.store import Range, Slot, Store, Where, expand, shrink
 
-KIND = "write"
+KIND = "w"
 WHERE = Where("slot", KIND)
 #: Base 64 whose letters are in the order of their values, so that keys are in the order of ids.
 _LETTERS = bytes.maketrans(
@@ -34,10 +32,14 @@ _LETTERS = bytes.maketrans(
     b"-0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz",
 )
 _PLAIN, _NEAR = b"\x00", b"\x01"
-#: Where the items lie that a slot is written near: log, first position, how many.
-_PLACE = struct.Struct(">IIH")
 #: Below this a slot is not worth writing as a difference, in bytes; items beyond this are not tried.
 _WORTH, _MOST = 96, 65536
+#: What stands in nearly every slot, beside the items.
+_WORDS = (
+    b"\x93\xa0\xa0\x91\x94\x00\xa9__start__\xc0\xc5\x02\x81\xa8messages\x91\x93\xb5~__pregel_pull, agent\xc4\x10"
+    b"\x93\xb9~__pregel_pull, __start__\xc4\x10\x92\x94\x01\xafbranch:to:agent\xc0\xc4\x01\xc0"
+    b"\x94\x00\xa8messages\xc0\xc5\x02\x91"
+)
 
 
 class Write(NamedTuple):
@@ -65,16 +67,25 @@ class Task(NamedTuple):
 
     def to_bytes(self) -> bytes:
         """As msgpack."""
-        writes = [[i, c, *v] if path is None else [i, c, *v, path] for i, c, v, path in self.writes]
-        return ormsgpack.packb([self.path, self.id, writes])
+        writes = [
+            [
+                i,
+                c,
+                None if v.form == "msgpack" else v.form,
+                v.data,
+                *([] if path is None else [path]),
+            ]
+            for i, c, v, path in self.writes
+        ]
+        return ormsgpack.packb([self.path, pack_id(self.id), writes])
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Task:
         """Of some msgpack. Raises CorruptionError."""
         try:
             path, task_id, writes = ormsgpack.unpackb(data)
-            read = [Write(i, c, Typed(f, v), *more) for i, c, f, v, *more in writes]
-            return cls(path, task_id, tuple(read))
+            read = [Write(i, c, Typed(f or "msgpack", v), *more) for i, c, f, v, *more in writes]
+            return cls(path, unpack_id(task_id), tuple(read))
         except (ormsgpack.MsgpackDecodeError, TypeError, ValueError) as error:
             raise CorruptionError(f"a pending write is damaged: {error!r}") from None
 
@@ -87,7 +98,7 @@ class Stored(NamedTuple):
 
     def task(self, items: Sequence[bytes] = ()) -> Task:
         """The writes, given the items that they are near to. Raises CorruptionError."""
-        return Task.from_bytes(expand(self.data, b"".join(items)) if self.near else self.data)
+        return Task.from_bytes(expand(self.data, _beside(items)) if self.near else self.data)
 
 
 def numbered(writes: Iterable[tuple[str, Typed]]) -> list[Write]:
@@ -97,18 +108,15 @@ def numbered(writes: Iterable[tuple[str, Typed]]) -> list[Write]:
 
 def key_of(checkpoint_id: str) -> str:
     """What the keys of a checkpoint's slots begin with; no other checkpoint's do."""
-    try:
-        parsed = uuid.UUID(checkpoint_id)
-    except ValueError:
-        parsed = None
-    if parsed is not None and str(parsed) == checkpoint_id:
-        return "u" + _letters(parsed.bytes)
+    packed = pack_id(checkpoint_id)
+    if isinstance(packed, bytes):
+        return "u" + _letters(packed)
     return f"x{len(checkpoint_id)}:{checkpoint_id}/"
 
 
 def task_key(checkpoint_id: str, task_id: str, index: int = 0) -> str:
     """The key of a task's regular writes, or of one special write."""
-    digest = hashlib.blake2b(task_id.encode("utf-8", "surrogatepass"), digest_size=9).digest()
+    digest = hashlib.blake2b(task_id.encode("utf-8", "surrogatepass"), digest_size=6).digest()
     return key_of(checkpoint_id) + _letters(digest) + (str(index) if index < 0 else "")
 
 
@@ -162,11 +170,11 @@ def near_items(content: bytes, added: Sequence[Added]) -> bytes | None:
         return None
     best: bytes | None = None
     for each in added:
-        near = b"".join(each.items)
-        if near and len(near) <= _MOST:
-            data = shrink(content, near)
-            if best is None or len(data) + _PLACE.size < len(best):
-                best = _NEAR + _PLACE.pack(each.log, each.start, len(each.items)) + data
+        if sum(map(len, each.items)) <= _MOST:
+            data = shrink(content, _beside(each.items))
+            place = b"".join(map(_number, (each.log, each.start, len(each.items))))
+            if best is None or len(data) < len(best):
+                best = _NEAR + place + data
     return best if best and len(best) < 0.5 * len(shrink(content)) else None
 
 
@@ -175,10 +183,35 @@ def opened(store: Store, slot: Slot) -> Stored:
     data = store.open(slot.payload, WHERE, slot.key_id)
     if data[:1] == _PLAIN:
         return Stored(data[1:])
-    if data[:1] == _NEAR and len(data) > _PLACE.size:
-        log, start, count = _PLACE.unpack_from(data, 1)
-        return Stored(data[1 + _PLACE.size :], Range(log, start, start + count))
+    if data[:1] == _NEAR:
+        log, at = _read_number(data, 1)
+        start, at = _read_number(data, at)
+        count, at = _read_number(data, at)
+        return Stored(data[at:], Range(log, start, start + count))
     raise CorruptionError("a pending write is damaged")
+
+
+def _number(value: int) -> bytes:
+    """A number in groups of seven bits, the lowest first (LEB128)."""
+    groups = []
+    while value > 127:
+        groups.append(value & 127 | 128)
+        value >>= 7
+    return bytes([*groups, value])
+
+
+def _read_number(data: bytes, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while at < len(data) and shift < 63:
+        group = data[at]
+        value, shift, at = value | (group & 127) << shift, shift + 7, at + 1
+        if group < 128:
+            return value, at
+    raise CorruptionError("a pending write is damaged")
+
+
+def _beside(items: Sequence[bytes]) -> bytes:
+    return b"".join((_WORDS, *items))
 
 
 def _letters(data: bytes) -> str:

@@ -364,11 +364,9 @@ SELECT payload FROM slots
    AND (expires_at IS NULL OR expires_at > :at)
 
 -- put_slot --
--- Write a slot over what is there.
-INSERT INTO slots (thread, ns, kind, key, key_id, expires_at, meta, payload)
+-- Write a slot over what is there. A new row and not an update: one that shrinks would leave its page half empty.
+INSERT OR REPLACE INTO slots (thread, ns, kind, key, key_id, expires_at, meta, payload)
 VALUES (:thread, :ns, :kind, :key, :key_id, :expires_at, :meta, :payload)
-    ON CONFLICT (thread, ns, kind, key) DO UPDATE
-   SET key_id = excluded.key_id, expires_at = excluded.expires_at, meta = excluded.meta, payload = excluded.payload
 
 -- delete_slot --
 -- A slot goes.
