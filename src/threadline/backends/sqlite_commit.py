@@ -45,7 +45,7 @@ def apply(db: sqlite3.Connection, batch: Batch, words: Words, now: int) -> Commi
         where = {"thread": found.id, "op_id": batch.op_id}
         if done := db.execute(SQL["find_operation"], where).fetchone():
             judge_again(batch, found.thread())
-            return told_again(done)
+            return told_again(done, len(batch.slots))
     judge(
         batch,
         found.thread() if found else None,

@@ -207,13 +207,14 @@ def slot_row(columns: Sequence[Any]) -> Slot:
 
 
 def result_columns(commit: Commit) -> dict[str, Any]:
-    """What the journal keeps of a commit beside its rev, time and incarnation: NULL where there is nothing to say."""
+    """What the journal keeps of a commit beside its rev, time and incarnation: NULL where there is nothing to say (of
+    slots only when one was not written)."""
     told: dict[str, Any] = {}
     if commit.seqs:
         told["seqs"] = _runs(commit.seqs)
     if commit.removed:
         told["removed"] = commit.removed
-    if commit.slots:
+    if not all(commit.slots):
         told["slots"] = [int(each) for each in commit.slots]
     return {
         "version": commit.version,
@@ -222,8 +223,8 @@ def result_columns(commit: Commit) -> dict[str, Any]:
     }
 
 
-def told_again(columns: Sequence[Any]) -> Commit:
-    """The result of an operation that was committed before, from `find_operation`."""
+def told_again(columns: Sequence[Any], slots: int) -> Commit:
+    """The result of an operation with so many slots that was committed before, from `find_operation`."""
     rev, at, incarnation, version, result, popped = columns
     told: Mapping[str, Any] = json.loads(result) if result else {}
     runs = told.get("seqs", [])
@@ -239,7 +240,7 @@ def told_again(columns: Sequence[Any]) -> Commit:
         ),
         removed=told.get("removed", 0),
         popped=read_popped(popped),
-        slots=tuple(map(bool, told.get("slots", ()))),
+        slots=tuple(map(bool, told.get("slots", (True,) * slots))),
         duplicate=True,
     )
 

@@ -17,6 +17,7 @@ import orjson
 from threadline import clock
 from threadline.backend import (
     At,
+    Blob,
     CheckpointQuery,
     CheckpointRow,
     Entry,
@@ -135,12 +136,12 @@ class Exporter:
             found = await backend.read_head(key, ns, user, at=At(version=version))
             if found.checkpoint is None:
                 continue
+            record = self._checkpoint(found.checkpoint)
             for blob in found.blobs:
                 if blob.id not in written:
                     written.add(blob.id)
-                    data = self._engine.codec.open(blob.payload, blob.key_id, Where("blob"))
-                    yield {"is": "blob", "id": blob.id.hex(), "data": orjson.Fragment(data)}
-            yield self._checkpoint(found.checkpoint)
+                    yield self._blob(blob, ours="head" in record)
+            yield record
         async for entry in self._entries(key, ns, user):
             yield self._entry(entry)
         for slot in await backend.read_slots(key, ns, user, SlotQuery(None)):
@@ -190,6 +191,11 @@ class Exporter:
         else:
             record["count"], record["payload"] = row.count, _text(row.payload)
         return record
+
+    def _blob(self, blob: Blob, *, ours: bool) -> dict[str, Any]:
+        data = self._engine.codec.open(blob.payload, blob.key_id, Where("blob"))
+        content = {"data": orjson.Fragment(data)} if ours else {"payload": _text(data)}
+        return {"is": "blob", "id": blob.id.hex(), **content}
 
     def _checkpoint(self, row: CheckpointRow) -> dict[str, Any]:
         data = self._engine.codec.open(row.payload, row.key_id, Where("head"))

@@ -185,7 +185,10 @@ class Importer:
             case "row":
                 return "rows", self._row(part)
             case "blob":
-                sealed = self._engine.codec.seal(orjson.dumps(part["data"]), Where("blob"))
+                data = (
+                    orjson.dumps(part["data"]) if "data" in part else _bytes(part["payload"]) or b""
+                )
+                sealed = self._engine.codec.seal(data, Where("blob"))
                 return "blobs", Blob(bytes.fromhex(part["id"]), sealed.data, sealed.key_id)
             case "message":
                 return "entries", self._entry(part)

@@ -10,7 +10,8 @@ from typing import Any
 from langgraph.checkpoint.base import CheckpointTuple
 
 from threadline.adapters.langgraph.document import Document, plain_id
-from threadline.adapters.langgraph.reading import Place, Reader, Spans, pending
+from threadline.adapters.langgraph.reading import Reader, pending
+from threadline.adapters.langgraph.spans import Place, Spans
 from threadline.adapters.langgraph.writes import again_key, opened, start_key
 from threadline.store import CheckpointQuery, CheckpointRow
 

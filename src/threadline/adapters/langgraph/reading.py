@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
-from threading import Lock
-from typing import Any, NamedTuple
+from typing import Any
 
 from langgraph.checkpoint.base import CheckpointTuple
 
@@ -28,6 +25,15 @@ from threadline.adapters.langgraph.document import (
     stored_id,
 )
 from threadline.adapters.langgraph.plan import Ground, View
+from threadline.adapters.langgraph.spans import (
+    BLOB,
+    HEAD,
+    Place,
+    Skeletons,
+    Spans,
+    config_of,
+    joined,
+)
 from threadline.adapters.langgraph.writes import KIND as WRITE
 from threadline.adapters.langgraph.writes import (
     WHERE,
@@ -43,87 +49,12 @@ from threadline.store import (
     CheckpointRow,
     Head,
     Range,
-    Row,
     Slot,
     SlotQuery,
     Store,
-    Where,
     item_digest,
     read_marks,
 )
-
-HEAD, BLOB = Where("head"), Where("blob")
-#: How many skeletons are remembered, and how many slots one read brings.
-SKELETONS, SLOTS = 1000, 1000
-
-
-class Place(NamedTuple):
-    """A thread and a namespace, as the store is asked for them."""
-
-    app: str
-    thread_id: str
-    namespace: str = ""
-    user_id: str | int | None = None
-    tenant: str = ""
-
-    @property
-    def config(self) -> dict[str, Any]:
-        """The config of the store's calls."""
-        return self._asdict()
-
-
-class Skeletons:
-    """Documents that others are written near, by address; the least recent are forgotten."""
-
-    def __init__(self) -> None:
-        self._lock = Lock()
-        self._kept: OrderedDict[bytes, bytes] = OrderedDict()
-
-    def get(self, address: bytes) -> bytes | None:
-        """A skeleton, or None."""
-        with self._lock:
-            return self._kept.get(address)
-
-    def put(self, address: bytes, content: bytes) -> None:
-        """Remember a skeleton."""
-        with self._lock:
-            self._kept[address] = content
-            self._kept.move_to_end(address)
-            while len(self._kept) > SKELETONS:
-                self._kept.popitem(last=False)
-
-
-class Spans:
-    """The items of some rows, found by log and position."""
-
-    def __init__(self, store: Store, rows: Iterable[Row]) -> None:
-        self._store = store
-        self._rows: dict[int, list[Row]] = {}
-        self._cut: dict[tuple[int, int], list[bytes]] = {}
-        for row in sorted(rows, key=lambda row: (row.log, row.start)):
-            self._rows.setdefault(row.log, []).append(row)
-
-    def items(self, log: int, pieces: Iterable[tuple[int, int]]) -> list[bytes]:
-        """The items of some pieces of a log. Raises CorruptionError when one is missing."""
-        rows = self._rows.get(log, [])
-        starts = [row.start for row in rows]
-        found: list[bytes] = []
-        for start, end in pieces:
-            while start < end:
-                at = bisect_right(starts, start) - 1
-                if at < 0 or rows[at].end <= start:
-                    raise CorruptionError(f"items {start} to {end} of log {log} are missing")
-                row = rows[at]
-                stop = min(end, row.end)
-                found += self._items(row)[start - row.start : stop - row.start]
-                start = stop
-        return found
-
-    def _items(self, row: Row) -> list[bytes]:
-        place = (row.log, row.start)
-        if place not in self._cut:
-            self._cut[place] = self._store.open_row(row).cut()
-        return self._cut[place]
 
 
 class Reader:
@@ -296,7 +227,7 @@ class Reader:
         ranges += [each.near for found in tasks.values() for each in found.values() if each.near]
         stored = list(head.rows) if head else []
         if ranges:
-            stored += await store.aread(config, _joined(ranges))
+            stored += await store.aread(config, joined(ranges))
         spans = Spans(store, {(row.log, row.start): row for row in stored}.values())
         wanted = list(dict.fromkeys(id for document in documents for id in document.blobs))
         blobs = list(head.blobs) if head else await store.ablobs(config, wanted) if wanted else []
@@ -359,17 +290,6 @@ class Reader:
         )
 
 
-def config_of(place: Place, checkpoint_id: str) -> Any:
-    """The config by which LangGraph knows a checkpoint."""
-    return {
-        "configurable": {
-            "thread_id": place.thread_id,
-            "checkpoint_ns": place.namespace,
-            "checkpoint_id": checkpoint_id,
-        }
-    }
-
-
 def pending(
     tasks: Mapping[str, Stored], start: str, spans: Spans, serde: Any, only: str | None = None
 ) -> list[tuple[str, str, Any]]:
@@ -406,13 +326,3 @@ def _start(stored: Stored | None, spans: Spans) -> Typed | None:
 
 def _is_task(id: str, slot: Slot) -> bool:
     return slot.key != again_key(id)
-
-
-def _joined(ranges: Iterable[Range]) -> list[Range]:
-    joined: list[Range] = []
-    for each in sorted(set(ranges)):
-        if joined and joined[-1].log == each.log and joined[-1].end >= each.start:
-            joined[-1] = joined[-1]._replace(end=max(joined[-1].end, each.end))
-        else:
-            joined.append(each)
-    return joined

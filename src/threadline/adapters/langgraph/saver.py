@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 from langgraph.checkpoint.base import (
-    BaseCheckpointSaver,
     CheckpointTuple,
     get_checkpoint_id,
     get_checkpoint_metadata,
 )
 
 from threadline import BaseCheckpointer
+from threadline.adapters.langgraph.faces import Faces
 from threadline.adapters.langgraph.history import History, Query
 from threadline.adapters.langgraph.putting import Puts
-from threadline.adapters.langgraph.reading import Place, Reader, config_of
+from threadline.adapters.langgraph.reading import Reader
 from threadline.adapters.langgraph.serde import Allowed, StrictSerializer
+from threadline.adapters.langgraph.spans import Place, config_of
 from threadline.adapters.langgraph.upkeep import Upkeep
 
 
-class ThreadlineSaver(BaseCheckpointSaver[Any]):
+class ThreadlineSaver(Faces):
     """Keeps the checkpoints of LangGraph graphs in a Threadline store, a step by what is new in it.
 
     checkpointer: any Threadline checkpointer; it stays yours to release. serde: the codec; default: LangGraph's msgpack
@@ -171,54 +172,3 @@ class ThreadlineSaver(BaseCheckpointSaver[Any]):
             for place in found
             for name in await self._store.anamespaces(place.config)
         ]
-
-    # Sync faces ---------------------------------------------------------------------------------------------
-
-    def get_tuple(self, config: Any) -> CheckpointTuple | None:
-        """`aget_tuple` for sync code."""
-        return self._store.run(self.aget_tuple(config))
-
-    def list(
-        self,
-        config: Any,
-        *,
-        filter: dict[str, Any] | None = None,
-        before: Any = None,
-        limit: int | None = None,
-    ) -> Iterator[CheckpointTuple]:
-        """`alist` for sync code."""
-        return self._store.iterate(self.alist(config, filter=filter, before=before, limit=limit))
-
-    def get_delta_channel_history(
-        self, *, config: Any, channels: Sequence[str]
-    ) -> Mapping[str, Any]:
-        """`aget_delta_channel_history` for sync code."""
-        return self._store.run(self.aget_delta_channel_history(config=config, channels=channels))
-
-    def put(
-        self, config: Any, checkpoint: Any, metadata: Any, new_versions: Mapping[str, Any]
-    ) -> Any:
-        """`aput` for sync code."""
-        return self._store.run(self.aput(config, checkpoint, metadata, new_versions))
-
-    def put_writes(
-        self, config: Any, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
-    ) -> None:
-        """`aput_writes` for sync code."""
-        self._store.run(self.aput_writes(config, writes, task_id, task_path))
-
-    def delete_thread(self, thread_id: str) -> None:
-        """`adelete_thread` for sync code."""
-        self._store.run(self.adelete_thread(thread_id))
-
-    def delete_for_runs(self, run_ids: Sequence[str]) -> None:
-        """`adelete_for_runs` for sync code."""
-        self._store.run(self.adelete_for_runs(run_ids))
-
-    def copy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
-        """`acopy_thread` for sync code."""
-        self._store.run(self.acopy_thread(source_thread_id, target_thread_id))
-
-    def prune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
-        """`aprune` for sync code."""
-        self._store.run(self.aprune(thread_ids, strategy=strategy))

@@ -9,6 +9,7 @@ from typing import Any
 from threadline import ConflictError
 from threadline.adapters.langgraph.document import (
     Document,
+    Written,
     ends,
     plain_id,
     stored_id,
@@ -16,7 +17,8 @@ from threadline.adapters.langgraph.document import (
 )
 from threadline.adapters.langgraph.history import Found, History
 from threadline.adapters.langgraph.putting import ATTEMPTS, Puts
-from threadline.adapters.langgraph.reading import BLOB, HEAD, Place, Reader
+from threadline.adapters.langgraph.reading import Reader
+from threadline.adapters.langgraph.spans import BLOB, HEAD, Place
 from threadline.adapters.langgraph.writes import KIND as WRITE
 from threadline.adapters.langgraph.writes import WHERE, again_key, opened, sealed
 from threadline.store import (
@@ -142,10 +144,7 @@ class Upkeep:
             data = document.to_bytes()
             written = write_document(data, document.blobs, None)
             payload = self._store.seal(written.payload, HEAD)
-            blobs = []
-            if written.fresh and written.skeleton:
-                sealed_skeleton = self._store.seal(written.skeleton[1], BLOB)
-                blobs = [Blob(written.skeleton[0], sealed_skeleton.data, sealed_skeleton.key_id)]
+            blobs = self._skeleton(written)
             id = plain_id(survivor[0].ext_id or "") if survivor else None
             old = survivor[0] if survivor else None
             marks = read_marks(head.marks)
@@ -177,12 +176,18 @@ class Upkeep:
                     marks=head.marks,
                     assumes_gc=head.thread.gc,
                     checkpoint=row,
-                    blobs=tuple(blobs),
+                    blobs=blobs,
                     slots=slots,
                 )
                 return
             except ConflictError:
                 continue
+
+    def _skeleton(self, written: Written) -> tuple[Blob, ...]:
+        if not written.fresh or written.skeleton is None:
+            return ()
+        payload = self._store.seal(written.skeleton[1], BLOB)
+        return (Blob(written.skeleton[0], payload.data, payload.key_id),)
 
     async def _commit(self, place: Place, kind: str, **parts: Any) -> None:
         await self._store.acommit(await self._store.abatch(place.config, kind, **parts))

@@ -1,0 +1,251 @@
+"""One attempt to put a checkpoint: the rows, blobs, slots and the document that its draft becomes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from threadline import NotStorableError
+from threadline.adapters.langgraph.document import (
+    KIND,
+    Document,
+    Typed,
+    ends,
+    stored_id,
+    write_document,
+)
+from threadline.adapters.langgraph.grounds import Waiting
+from threadline.adapters.langgraph.plan import Added, Ground, View, draft
+from threadline.adapters.langgraph.spans import BLOB, HEAD, Place
+from threadline.adapters.langgraph.writes import KIND as WRITE
+from threadline.adapters.langgraph.writes import (
+    WHERE,
+    again_key,
+    near_items,
+    opened,
+    sealed,
+    start_key,
+    start_task,
+)
+from threadline.store import (
+    Blob,
+    CheckpointRow,
+    EntryPut,
+    Expected,
+    Items,
+    Mark,
+    Range,
+    Row,
+    Slot,
+    SlotIs,
+    SlotPut,
+    Store,
+    checkpoint_digest,
+    joins,
+    write_marks,
+)
+
+#: How many of the last additions to lists are remembered.
+ADDITIONS = 6
+
+Project = Callable[[Mapping[str, list[Any]]], Sequence[EntryPut]]
+
+
+class Codec:
+    """The saver's serializer, with the errors of this library."""
+
+    def __init__(self, serde: Any, thread_id: str) -> None:
+        self._serde, self._thread_id = serde, thread_id
+        self._check = getattr(serde, "check_typed", None)
+
+    def encode(self, value: Any) -> Typed:
+        """The bytes of a value. Raises NotStorableError."""
+        try:
+            form, data = self._serde.dumps_typed(value)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise NotStorableError(
+                f"thread {self._thread_id!r}: a value cannot be stored: {error}; nothing was written"
+            ) from error
+        return Typed(form, bytes(data))
+
+    def check(self, typed: Typed, channel: str) -> None:
+        """Raise NotStorableError for bytes that could not be read again."""
+        if self._check is not None:
+            self._check(typed, f"thread {self._thread_id!r}: channel {channel!r}")
+
+    def checked(self, value: Any, channel: str) -> Typed:
+        """Both."""
+        typed = self.encode(value)
+        self.check(typed, channel)
+        return typed
+
+
+class Attempt:
+    """The draft of a put on one ground, and what follows from it."""
+
+    def __init__(
+        self,
+        store: Store,
+        place: Place,
+        codec: Codec,
+        ground: Ground,
+        base: View | None,
+        checkpoint: Mapping[str, Any],
+        metadata: Mapping[str, Any],
+        new_versions: Mapping[str, Any],
+        parent: str | None,
+    ) -> None:
+        self._store, self._place, self._ground, self._base = store, place, ground, base
+        self.id, self.version = str(checkpoint["id"]), ground.last_version + 1
+        self._versions = checkpoint["channel_versions"]
+        self.draft = draft(ground, base, checkpoint, new_versions, codec.encode, codec.check)
+        self.top = self.id if ground.top is None else max(self.id, ground.top)
+        at = checkpoint.get("ts")
+        at = at if isinstance(at, str) else None
+        apart = ("id", "channel_values") if at is None else ("id", "ts", "channel_values")
+        rest = {key: value for key, value in checkpoint.items() if key not in apart}
+        mixed = ground.mixed or self.top != self.id
+        self.document = Document(
+            parent,
+            self.draft.places,
+            at,
+            codec.checked(rest, "its versions"),
+            codec.checked(dict(metadata), "its metadata"),
+            self.draft.logs,
+            self.top if self.top != self.id else None,
+            mixed,
+        )
+        self._run_id = metadata.get("run_id")
+        self._parent = parent
+        self.added: tuple[Added, ...] = ()
+        self.tried: list[str] = []
+        self.start: Slot | None = None
+        self.start_content, self.start_near = b"", False
+        self.skeleton: tuple[bytes, bytes] | None = None
+
+    async def parts(
+        self, again: bool, waiting: Mapping[str, Waiting], project: Project | None
+    ) -> dict[str, Any]:
+        """The parts of the batch."""
+        rows, merged, tails, size = await self._grown()
+        blobs = [self._blob(address, typed.data) for address, typed in self.draft.blobs.items()]
+        known = self._ground.view.skeleton if self._ground.view else None
+        data = self.document.to_bytes()
+        written = write_document(data, self.document.blobs, known)
+        if written.fresh and written.skeleton:
+            blobs.append(self._blob(*written.skeleton))
+        self.skeleton, self._tails = written.skeleton, tails
+        head = self._store.seal(written.payload, HEAD)
+        refs = self.document.ranges
+        parent_digest = self._base.digest if self._base else b""
+        self._digest = checkpoint_digest(
+            self.version, parent_digest, data, ends(refs, self.draft.marks)
+        )
+        known_parent = self._base is not None and self._base.id == self._parent
+        row = CheckpointRow(
+            version=self.version,
+            parent_version=self._base.version if self._base and known_parent else None,
+            ext_id=stored_id(self.id, self.version if again else 0),
+            run_id=self._run_id if isinstance(self._run_id, str) else None,
+            payload=head.data,
+            key_id=head.key_id,
+            digest=self._digest,
+            refs=refs,
+            blob_refs=written.blob_refs,
+            bytes=size + len(head.data) + sum(len(blob.payload) for blob in blobs),
+        )
+        slots, required = self._slots(again, waiting)
+        return {
+            "expected": Expected(self._ground.incarnation, self._ground.head_version),
+            "last_version": self._ground.last_version,
+            "marks": write_marks(self.draft.marks),
+            "checkpoint": row,
+            "rows": tuple(rows),
+            "merged": tuple(merged),
+            "blobs": tuple(blobs),
+            "slots": tuple(slots),
+            "requires_slots": tuple(required),
+            "entries": tuple(project(self.draft.fresh)) if project else (),
+        }
+
+    def after(self, incarnation: bytes) -> Ground:
+        """The ground that the commit leaves."""
+        view = View(
+            self.id,
+            self.version,
+            self._digest,
+            self.document,
+            dict(self._versions),
+            self.draft.digests,
+            self.draft.lists,
+            self.skeleton,
+        )
+        return Ground(
+            incarnation,
+            self.version,
+            self.version,
+            self._ground.gc,
+            tuple(self.draft.marks),
+            self._tails,
+            view,
+            self.top,
+            self.document.mixed,
+            (*self.added, *self._ground.added)[:ADDITIONS],
+        )
+
+    async def _grown(self) -> tuple[list[Row], list[Row], dict[int, Items], int]:
+        rows: list[Row] = []
+        merged: list[Row] = []
+        tails, size = dict(self._ground.tails), 0
+        added: list[Added] = []
+        for log, items in sorted(self.draft.appends.items()):
+            mark = self.draft.marks[log]
+            tail = tails.pop(log, None)
+            if tail is None and joins(mark, items):
+                tail = await self._tail(log, mark)
+            growth = self._store.grow(log, mark, items, tail, KIND)
+            if log in self.draft.logs.values():
+                added.append(Added(log, mark.end, tuple(items)))
+            self.draft.marks[log] = growth.mark
+            rows += growth.rows
+            merged += growth.replaced
+            size += growth.size
+            if growth.tail is not None:
+                tails[log] = growth.tail
+        self.added = tuple(added)
+        return rows, merged, tails, size
+
+    async def _tail(self, log: int, mark: Mark) -> Items | None:
+        found = await self._store.aread(self._place.config, [Range(log, mark.open, mark.end)])
+        if len(found) != 1 or (found[0].start, found[0].end) != (mark.open, mark.end):
+            return None  # Another commit was faster; this one will be refused.
+        return self._store.open_row(found[0])
+
+    def _blob(self, address: bytes, data: bytes) -> Blob:
+        payload = self._store.seal(data, BLOB)
+        return Blob(address, payload.data, payload.key_id)
+
+    def _slots(
+        self, again: bool, waiting: Mapping[str, Waiting]
+    ) -> tuple[list[SlotPut], list[SlotIs]]:
+        puts: list[SlotPut] = []
+        required: list[SlotIs] = []
+        added = (*self.added, *self._ground.added)
+        for key, (payload, content, _) in waiting.items():
+            self.tried.append(key)
+            data = near_items(content, added)
+            if data is not None:
+                near = self._store.seal(data, WHERE)
+                puts.append(
+                    SlotPut(Slot(kind=WRITE, key=key, payload=near.data, key_id=near.key_id))
+                )
+                required.append(SlotIs(WRITE, key, payload))
+        if self.draft.start is not None:
+            self.start_content = start_task(self.draft.start).to_bytes()
+            self.start = sealed(self._store, start_key(self.id), self.start_content, added)
+            self.start_near = opened(self._store, self.start).near is not None
+            puts.append(SlotPut(self.start))
+        if again:
+            version = self._store.seal(str(self.version).encode(), WHERE)
+            puts.append(SlotPut(Slot(kind=WRITE, key=again_key(self.id), payload=version.data)))
+        return puts, required

@@ -1,0 +1,88 @@
+"""What this process remembers between two puts: how each namespace stood, and slots that may yet be written shorter."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Collection
+from threading import Lock
+from typing import NamedTuple
+
+from threadline.adapters.langgraph.plan import Ground
+from threadline.adapters.langgraph.spans import Place
+from threadline.store import Slot
+
+#: Of how many namespaces the ground is remembered, and how many slots of each wait for their items.
+GROUNDS, WAITING = 1000, 64
+#: How many puts a slot waits for the items that it is near to.
+TRIES = 4
+
+
+class Waiting(NamedTuple):
+    """A slot that was written in full, and may be written near items that come: its payload and its content."""
+
+    payload: bytes
+    content: bytes
+    tries: int = 0
+
+
+class Grounds:
+    """What this process knows of namespaces: their ground, and the slots that may be written near the next items."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._grounds: OrderedDict[Place, Ground] = OrderedDict()
+        self._waiting: OrderedDict[Place, dict[str, Waiting]] = OrderedDict()
+
+    def get(self, place: Place) -> Ground | None:
+        """The ground as it was last seen."""
+        with self._lock:
+            return self._grounds.get(place)
+
+    def put(self, place: Place, ground: Ground) -> None:
+        """Remember a ground, unless a newer one of the same life is known."""
+        with self._lock:
+            known = self._grounds.get(place)
+            if (
+                known
+                and known.incarnation == ground.incarnation
+                and known.last_version > ground.last_version
+            ):
+                return
+            self._grounds[place] = ground
+            self._grounds.move_to_end(place)
+            while len(self._grounds) > GROUNDS:
+                self._grounds.popitem(last=False)
+
+    def forget(self, place: Place, *, thread: bool = False) -> None:
+        """Forget a namespace, or its whole thread."""
+        with self._lock:
+            for kept in (self._grounds, self._waiting):
+                places = [p for p in kept if p.thread_id == place.thread_id] if thread else [place]
+                for each in places:
+                    kept.pop(each, None)
+
+    def wait(self, place: Place, slot: Slot, content: bytes) -> None:
+        """Remember a slot that was just written, with its content."""
+        with self._lock:
+            waiting = self._waiting.setdefault(place, {})
+            self._waiting.move_to_end(place)
+            if len(waiting) >= WAITING:
+                waiting.pop(next(iter(waiting)))
+            waiting[slot.key] = Waiting(slot.payload, content)
+            while len(self._waiting) > GROUNDS:
+                self._waiting.popitem(last=False)
+
+    def waiting(self, place: Place) -> dict[str, Waiting]:
+        """The slots that wait."""
+        with self._lock:
+            return dict(self._waiting.get(place, {}))
+
+    def served(self, place: Place, keys: Collection[str], tried: Collection[str] = ()) -> None:
+        """These wait no more; those that were tried in vain, only so often."""
+        with self._lock:
+            waiting = self._waiting.get(place, {})
+            for key in tried:
+                if key in waiting:
+                    waiting[key] = waiting[key]._replace(tries=waiting[key].tries + 1)
+            for key in {*keys, *(key for key, each in waiting.items() if each.tries >= TRIES)}:
+                waiting.pop(key, None)

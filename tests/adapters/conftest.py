@@ -1,0 +1,42 @@
+"""Every checkpointer that an adapter must work on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from threadline import BaseCheckpointer, InMemoryCheckpointer, SqliteCheckpointer
+
+#: How each is made. Another checkpointer is one line more.
+MAKERS: dict[str, Callable[[pytest.FixtureRequest, Path], BaseCheckpointer]] = {
+    "memory": lambda _, path: InMemoryCheckpointer(),
+    "sqlite": lambda _, path: SqliteCheckpointer(path / "memory.db"),
+}
+
+
+@pytest.fixture(params=MAKERS)
+def make_checkpointer(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> Iterator[Callable[[], BaseCheckpointer]]:
+    """Makes checkpointers over empty stores of one kind, released after the test."""
+    with ExitStack() as made:
+        numbers = count(1)
+
+        def make() -> BaseCheckpointer:
+            folder = tmp_path / str(next(numbers))
+            folder.mkdir()
+            checkpointer = MAKERS[request.param](request, folder)
+            made.callback(checkpointer.release)
+            return checkpointer
+
+        yield make
+
+
+@pytest.fixture
+def checkpointer(make_checkpointer: Callable[[], BaseCheckpointer]) -> BaseCheckpointer:
+    """One of them."""
+    return make_checkpointer()
