@@ -9,12 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from threadline import BaseCheckpointer, InMemoryCheckpointer, SqliteCheckpointer
+from threadline import BaseCheckpointer, InMemoryCheckpointer, PgCheckpointer, SqliteCheckpointer
 
 #: How each is made. Another checkpointer is one line more.
 MAKERS: dict[str, Callable[[pytest.FixtureRequest, Path], BaseCheckpointer]] = {
     "memory": lambda _, path: InMemoryCheckpointer(),
     "sqlite": lambda _, path: SqliteCheckpointer(path / "memory.db"),
+    "postgres": lambda request, path: PgCheckpointer(
+        request.getfixturevalue("pg_dsn"), schema=f"s{path.name}"
+    ),
 }
 
 
