@@ -7,42 +7,14 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
 from threadline import Message, SqliteCheckpointer
-from threadline.cli import conversations, main
+from threadline.cli import conversations
 
-
-class Result(NamedTuple):
-    code: Any
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-Run = Callable[..., Result]
-
-
-@pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run the command line in this process, on `memory.db` in a directory of its own."""
-    monkeypatch.setenv("THREADLINE_URL", str(tmp_path / "memory.db"))
-    for name in ("COLUMNS", "FORCE_COLOR", "TTY_COMPATIBLE"):
-        monkeypatch.delenv(name, raising=False)
-
-    def call(*args: object) -> Result:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as end:
-            main([str(arg) for arg in args])
-        out, err = capsys.readouterr()
-        return Result(end.value.code or 0, out, err)
-
-    return call
+Run = Callable[..., Any]
 
 
 def user(text: str) -> dict[str, Any]:

@@ -649,7 +649,7 @@ def test_every_namespace_of_a_thread_or_one(make: Make) -> None:
 def test_all_threads_of_the_config_and_nobody_elses(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("threadline.checkpointer.prune.THREADS", 2)
+    monkeypatch.setattr("threadline.checkpointer.walk.PAGE", 2)
     checkpointer = make()
     mine = [fill(checkpointer, thread_id=f"mine {n}", user_id="me") for n in range(5)]
     others = [

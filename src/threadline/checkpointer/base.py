@@ -14,6 +14,7 @@ from typing import Any, Self
 from threadline.backend import Backend
 from threadline.cache import Cache, SharedCache
 from threadline.checkpointer.checkpoints import Checkpoints
+from threadline.checkpointer.counting import Counting
 from threadline.checkpointer.diff_calls import DiffCalls
 from threadline.checkpointer.diffs import Diffs
 from threadline.checkpointer.engine import Engine
@@ -106,6 +107,7 @@ class BaseCheckpointer(
         self._verifier = Verifier(self._engine)
         self._exporter = Exporter(self._engine)
         self._importer = Importer(self._engine)
+        self._counting = Counting(self._engine)
         #: The floor for adapters: batches, reads, scans.
         self.store = Store(self._engine)
 

@@ -6,6 +6,7 @@ from collections.abc import Coroutine, Mapping
 from typing import Any, TypeVar
 
 from threadline.checkpointer.checkpoints import Checkpoints
+from threadline.checkpointer.counting import Counting
 from threadline.checkpointer.diffs import Diffs
 from threadline.checkpointer.engine import Engine
 from threadline.checkpointer.erasure import Erasure
@@ -43,6 +44,7 @@ class Calls:
     _verifier: Verifier
     _exporter: Exporter
     _importer: Importer
+    _counting: Counting
 
     def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         return self._engine.run(coroutine)

@@ -24,6 +24,7 @@ from threadline.backend import (
     ThreadRow,
 )
 from threadline.checkpointer.engine import Engine
+from threadline.checkpointer.walk import each_thread
 from threadline.codec.envelope import Where
 from threadline.config import Address
 
@@ -82,16 +83,10 @@ class Erasure:
 
     async def _forks(self, address: Address, gone: dict[Name, None]) -> AsyncIterator[ThreadRow]:
         """The threads that say they were forked from one of these."""
-        cursor: tuple[int, bytes] | None = None
-        while gone:
-            query = ThreadQuery(address.tenant, app=None, after=cursor, limit=PAGE)
-            rows = await self._engine.backend.read_threads(query)
-            for row in rows:
+        if gone:
+            async for row in each_thread(self._engine, ThreadQuery(address.tenant, app=None)):
                 if row.lineage is not None and (row.app, self._origin(row)["thread_id"]) in gone:
                     yield row
-            if len(rows) < PAGE:
-                return
-            cursor = rows[-1].activity_at, rows[-1].key
 
     def _origin(self, row: ThreadRow) -> dict[str, Any]:
         origin: dict[str, Any] = self._engine.open(row.lineage or b"", 0, Where("lineage"))

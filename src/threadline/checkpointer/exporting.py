@@ -25,10 +25,10 @@ from threadline.backend import (
     Range,
     Row,
     SlotQuery,
-    ThreadQuery,
     ThreadRow,
 )
 from threadline.checkpointer.engine import Engine
+from threadline.checkpointer.walk import addressed_threads
 from threadline.codec.envelope import Where
 from threadline.codec.rows import JSON
 from threadline.config import Address, namespace_key, user_id_of
@@ -58,7 +58,7 @@ class Exporter:
             file.write(line)
 
         write(HEAD)
-        async for thread in self._threads(address):
+        async for thread in addressed_threads(self._engine, address, oldest=True):
             counts["threads"] += 1
             async for record in self._thread(thread, address.user):
                 counts["checkpoints"] += record["is"] == "checkpoint"
@@ -68,29 +68,6 @@ class Exporter:
         file.write(orjson.dumps(end) + b"\n")
         file.flush()
         return counts
-
-    async def _threads(self, address: Address) -> AsyncIterator[ThreadRow]:
-        if address.thread_id:
-            key = await self._engine.key(address)
-            head = await self._engine.backend.read_head(
-                key, address.ns_key, address.user, content=False
-            )
-            if head.thread is not None:
-                yield head.thread
-            return
-        self._engine.check_user(address)
-        await self._engine.ready()
-        cursor: tuple[int, bytes] | None = None
-        while True:
-            query = ThreadQuery(
-                address.tenant, address.app, address.user, oldest=True, after=cursor, limit=PAGE
-            )
-            rows = await self._engine.backend.read_threads(query)
-            for row in rows:
-                yield row
-            if len(rows) < PAGE:
-                return
-            cursor = rows[-1].activity_at, rows[-1].key
 
     async def _thread(self, thread: ThreadRow, user: str | None) -> AsyncIterator[dict[str, Any]]:
         record: dict[str, Any] = {

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -32,12 +32,12 @@ from threadline.backend import (
     Slot,
     SlotPut,
     SlotQuery,
-    ThreadQuery,
     ThreadRow,
 )
 from threadline.batch import Drop
 from threadline.checkpointer.engine import ATTEMPTS, Engine, refuse
 from threadline.checkpointer.verify import GAP, gap_key
+from threadline.checkpointer.walk import addressed_threads
 from threadline.config import Address
 from threadline.errors import CorruptionError
 from threadline.history.freeing import Span, Step, Stock, Version, steps
@@ -45,8 +45,8 @@ from threadline.history.logs import read_marks
 from threadline.history.retention import Meta, RetentionPolicy, decide
 from threadline.inline import is_inline
 
-#: How many checkpoints (and slots), threads, and positions of a log one read brings.
-PAGE, THREADS, POSITIONS = 1000, 200, 1024
+#: How many checkpoints (and slots), and positions of a log one read brings.
+PAGE, POSITIONS = 1000, 1024
 
 
 @runtime_checkable
@@ -184,7 +184,7 @@ class Prunes:
         if address.thread_id:
             return _report(dry_run, [(await run.thread(address)).told(address.thread_id)])
         told = []
-        async for row in self._threads(address):
+        async for row in addressed_threads(self._engine, address):
             here = dataclasses.replace(address, thread_id=row.thread_id)
             tally = await run.idle(here, row) or await run.thread(here)
             told.append(tally.told(row.thread_id))
@@ -193,19 +193,6 @@ class Prunes:
         if any(each.deleted for each in told) and not dry_run:
             await self._engine.scrub()
         return _report(dry_run, told)
-
-    async def _threads(self, address: Address) -> AsyncIterator[ThreadRow]:
-        cursor: tuple[int, bytes] | None = None
-        while True:
-            query = ThreadQuery(
-                address.tenant, address.app, address.user, after=cursor, limit=THREADS
-            )
-            rows = await self._engine.backend.read_threads(query)
-            for row in rows:
-                yield row
-            if len(rows) < THREADS:
-                return
-            cursor = rows[-1].activity_at, rows[-1].key
 
 
 @dataclass(frozen=True, slots=True)

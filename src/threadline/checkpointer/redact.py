@@ -26,15 +26,13 @@ from threadline.backend import (
     ThreadQuery,
 )
 from threadline.checkpointer.engine import ATTEMPTS, Engine, refuse
+from threadline.checkpointer.walk import each_thread
 from threadline.codec.digest import item_digest
 from threadline.codec.envelope import Where
 from threadline.codec.rows import JSON, items_of
 from threadline.config import LONG, Address, text_id
 from threadline.history.logs import open_row, read_marks
 from threadline.model import Message
-
-#: How many threads one read brings while forks are looked for.
-PAGE = 200
 
 
 class Redaction:
@@ -160,20 +158,14 @@ class Redaction:
     async def _forks(self, address: Address) -> list[tuple[Address, str | None]]:
         """The threads that say they were forked from this one, each with its owner."""
         found: list[tuple[Address, str | None]] = []
-        cursor: tuple[int, bytes] | None = None
-        while True:
-            query = ThreadQuery(address.tenant, address.app, after=cursor, limit=PAGE)
-            rows = await self._engine.backend.read_threads(query)
-            for row in rows:
-                if row.lineage is None:
-                    continue
-                lineage = self._engine.open(row.lineage, 0, Where("lineage"))
-                if lineage.get("thread_id") == address.thread_id:
-                    fork = Address(row.tenant, row.app, row.thread_id, "", address.user)
-                    found.append((fork, row.user))
-            if len(rows) < PAGE:
-                return found
-            cursor = rows[-1].activity_at, rows[-1].key
+        async for row in each_thread(self._engine, ThreadQuery(address.tenant, address.app)):
+            if row.lineage is None:
+                continue
+            lineage = self._engine.open(row.lineage, 0, Where("lineage"))
+            if lineage.get("thread_id") == address.thread_id:
+                fork = Address(row.tenant, row.app, row.thread_id, "", address.user)
+                found.append((fork, row.user))
+        return found
 
 
 def _tombstone(item: dict[str, Any], digest: bytes) -> bytes:

@@ -30,6 +30,7 @@ from threadline.backend import (
 )
 from threadline.checkpointer.engine import Engine, refuse
 from threadline.checkpointer.sync import drain, face, face_iter
+from threadline.checkpointer.walk import each_thread
 from threadline.codec.envelope import Payload, Where
 from threadline.codec.rows import Items
 from threadline.config import Config, read_config
@@ -128,15 +129,9 @@ class Store:
         address = read_config(config, thread=False)
         self._engine.check_user(address)
         await self._engine.ready()
-        cursor: tuple[int, bytes] | None = None
-        while True:
-            query = ThreadQuery(address.tenant, address.app, address.user, after=cursor, limit=page)
-            rows = await self._engine.backend.read_threads(query)
-            for row in rows:
-                yield row
-            if len(rows) < page:
-                return
-            cursor = rows[-1].activity_at, rows[-1].key
+        query = ThreadQuery(address.tenant, address.app, address.user)
+        async for row in each_thread(self._engine, query, page):
+            yield row
 
     async def anamespaces(self, config: Config) -> list[str]:
         """The names of the thread's namespaces, in order; empty when there is no such thread for this user."""

@@ -1,10 +1,10 @@
-"""The public methods that carry threads from one store to another."""
+"""The public methods across threads: carrying them from one store to another, and counting them."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from threadline.checkpointer.calls import Calls
 from threadline.checkpointer.sync import face
@@ -12,7 +12,7 @@ from threadline.config import Config, read_config
 
 
 class TransferCalls(Calls):
-    """Exporting threads to JSON Lines, and importing them."""
+    """Exporting threads to JSON Lines, importing them, and counting what is stored."""
 
     async def aexport(
         self, config: Config, file: str | os.PathLike[str] | IO[bytes]
@@ -41,6 +41,13 @@ class TransferCalls(Calls):
                 return await self._importer.load(opened)
         return await self._importer.load(file)
 
+    async def astats(self, config: Config) -> dict[str, Any]:
+        """Count what is stored of the config's thread (without `thread_id`: of every thread of its tenant, app and
+        user): `threads`, `messages`, `checkpoints`, the `bytes` of their payloads, `names` (checkpoints by name, the
+        most frequent first) and `by_thread` (a dict of each, the largest first). Reads every checkpoint's row."""
+        return await self._counting.stats(read_config(config, thread=False))
+
+    stats = face(astats)
     export = face(aexport)
     import_ = face(aimport)
 

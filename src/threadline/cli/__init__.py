@@ -1,4 +1,4 @@
-"""The command `threadline`: look into a store, and bring conversations into it.
+"""The command `threadline`: look into a store, work with its past, and carry threads into it and out of it.
 
 Read `app` first (the commands), then `options` (what they share: the file, the filters, how errors are said) and
 `output` (what reaches the terminal). Only the public API stands below; a user could have written all of it.
@@ -24,7 +24,8 @@ DONE, BAD_INPUT, INTERRUPTED = 0, 2, 130
 def main(args: Sequence[str] | None = None) -> NoReturn:
     """Run the command line (`args`: instead of the process's own) and exit.
 
-    0: done. 2: bad input, or a store that cannot be used; the reason is on stderr. 130: interrupted.
+    0: done. 1: `verify` found something wrong. 2: bad input, or a store that cannot be used; the reason is on stderr.
+    130: interrupted.
     """
     ready_streams()
     code: object = DONE

@@ -7,7 +7,16 @@ from typing import Annotated
 import typer
 
 from threadline import __version__
-from threadline.cli import importing, reading, rehearsal, searching, showing
+from threadline.cli import (
+    carrying,
+    importing,
+    past,
+    reading,
+    rehearsal,
+    searching,
+    showing,
+    upkeep,
+)
 from threadline.cli.options import Common, Db, Json
 
 app = typer.Typer(
@@ -43,14 +52,21 @@ def before(
         ),
     ] = False,
 ) -> None:
-    """The session memory of AI agents: look into a store, search it, and import conversations."""
+    """The session memory of AI agents: look into a store, work with the past of its threads, and carry them."""
     context.obj = Common(db, as_json)
 
 
 app.command("demo")(rehearsal.demo)
 app.command("import")(importing.import_)
 app.command("threads")(reading.threads)
-app.command("history")(reading.history)
-app.command("show")(showing.show)
 app.command("search")(searching.search)
-app.command("stats")(reading.stats)
+app.command("show")(showing.show)
+app.command("history")(past.history)
+app.command("diff")(past.diff)
+app.command("name")(past.name)
+app.command("rollback")(past.rollback)
+app.command("fork")(past.fork)
+app.command("export")(carrying.export)
+app.command("prune")(upkeep.prune)
+app.command("verify")(upkeep.verify)
+app.command("stats")(upkeep.stats)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,11 +21,13 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from threadline import (
     AgentState,
     ConflictError,
+    CorruptionError,
     Message,
     SqliteCheckpointer,
     ThreadInfo,
     ThreadNotFoundError,
 )
+from threadline.cli.carrying import is_export, seekable
 from threadline.cli.conversations import (
     BadLine,
     Conversation,
@@ -77,7 +79,7 @@ def import_(
         list[str],
         typer.Argument(
             metavar="FILE.jsonl...",
-            help="Files of conversations; - is standard input.",
+            help="Files of conversations, or exports; - is standard input.",
             show_default=False,
         ),
     ],
@@ -103,11 +105,14 @@ def import_(
     db: Db = None,
     as_json: Json = False,
 ) -> None:
-    """Import conversations in OpenAI's format, one a line.
+    """Import conversations in OpenAI's format, one a line, or what `threadline export` wrote.
 
     A line is {"thread_id": ..., "user_id": ..., "messages": [...]}; other keys become metadata of the thread.
     Importing again adds only what is new: a conversation that has grown grows here too. A bad line
     stops nothing; it is reported at the end, and the exit code is then 2.
+
+    Of an export every thread comes with all of its past, whose it was and where; one that is damaged, or holds a thread
+    that is there already, brings nothing.
     """
     call = settle(context, db, as_json, user, tenant, app)
     if not any(name == STDIN or Path(name).is_file() for name in files):
@@ -119,9 +124,7 @@ def import_(
         for name in files:
             try:
                 with _opened(name) as stream:
-                    for number, line in read_lines(stream):
-                        run.take(name, number, line)
-                        advance(len(line or b""))
+                    run.take_file(name, stream, advance)
             except OSError:
                 run.tally.bad.append(Bad(name, 0, _why_unreadable(name)))
     run.tally.seconds = perf_counter() - started
@@ -138,6 +141,15 @@ class _Import:
         self.tally = Tally()
         self._seen: dict[str, str] = {}
 
+    def take_file(self, name: str, stream: BinaryIO, advance: Callable[[int], None]) -> None:
+        """Bring in a file of conversations, or an export."""
+        if is_export(stream):
+            self.take_export(name, stream)
+            return
+        for number, line in read_lines(stream):
+            self.take(name, number, line)
+            advance(len(line or b""))
+
     def take(self, file: str, number: int, line: bytes | None) -> None:
         """Bring in one line, or note what is wrong with it."""
         try:
@@ -152,6 +164,25 @@ class _Import:
             self.tally.bad.append(Bad(file, number, f"thread {thread} belongs to another user"))
         except (TypeError, ValueError, ConflictError) as error:
             self.tally.bad.append(Bad(file, number, " ".join(str(error).split())))
+
+    def take_export(self, file: str, stream: BinaryIO) -> None:
+        """Bring in an export, or note why it cannot be."""
+        given = [f"--{name}" for name in ("tenant", "app") if self.config[name]]
+        given += ["--user"] if "user_id" in self.config else []
+        given += ["--states"] if self.states else []
+        if given:
+            reason = f"an export says itself what its threads are: leave out {', '.join(given)}"
+            self.tally.bad.append(Bad(file, 0, reason))
+            return
+        try:
+            with seekable(stream) as lines:
+                counts = self.memory.import_(lines)
+        except (ValueError, CorruptionError) as error:
+            self.tally.bad.append(Bad(file, 0, str(error)))
+            return
+        self.tally.threads_new += counts["threads"]
+        self.tally.messages_new += counts["messages"]
+        self.tally.checkpoints_new += counts["checkpoints"]
 
     def store(self, conversation: Conversation) -> None:
         """Bring in what of a conversation is not there yet. Raises BadLine, and what the store refuses."""
@@ -289,7 +320,7 @@ def _report(tally: Tally, path: Path, as_json: bool, states: bool) -> None:
     for name, new, grown, there in lines:
         more = f", {grown:,} grown" if grown else ""
         print(f"{name:<12} {new}{more}, {there:,} already there")
-    if states:
+    if states or tally.checkpoints_new:
         print(f"{'checkpoints':<12} {tally.checkpoints_new:,} new")
     print(f"{'bad lines':<12} {len(tally.bad):,}")
     print(f"{'time':<12} {tally.seconds:.2f} s, {tally.rate:,} messages a second")

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import platformdirs
 import typer
 
-from threadline import SqliteCheckpointer, ThreadInfo
+from threadline import Checkpoint, SqliteCheckpointer, ThreadInfo
 
 #: The environment variable that names the store.
 URL = "THREADLINE_URL"
@@ -67,6 +67,17 @@ Limit = Annotated[
 ]
 ThreadArgument = Annotated[
     str, typer.Argument(metavar="THREAD", help="The thread's id.", show_default=False)
+]
+
+
+At = Annotated[
+    str | None,
+    typer.Option(
+        "--at",
+        metavar="VERSION|NAME",
+        help="The state as it was: a version, or the newest checkpoint of that name. Default: the newest of all.",
+        show_default=False,
+    ),
 ]
 
 
@@ -169,6 +180,15 @@ def open_store(path: Path, *, relaxed: bool = False) -> Iterator[SqliteCheckpoin
         yield memory
 
 
+@contextmanager
+def refusals() -> Iterator[None]:
+    """What the store refuses for what it was given, as Refusal."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        raise Refusal(str(error)) from None
+
+
 def known_thread(memory: SqliteCheckpointer, call: Call, thread_id: str) -> ThreadInfo:
     """What is known of a thread. Raises Refusal when there is none."""
     try:
@@ -184,6 +204,24 @@ def known_thread(memory: SqliteCheckpointer, call: Call, thread_id: str) -> Thre
             f"there is no thread {thread_id!r}{whose}{app} in {call.path}; `threadline threads` lists those there are"
         )
     return info
+
+
+def known_checkpoint(memory: SqliteCheckpointer, config: dict[str, Any], at: str) -> Checkpoint:
+    """The checkpoint of a config's thread that is meant by a version or a name (of which the newest), with its state as
+    a plain dict. Raises Refusal when there is none."""
+    config = {**config, "state_class": dict}
+    found = None
+    if at.isascii() and at.isdigit() and 1 <= int(at) < 2**63:
+        found = memory.get_checkpoint({**config, "version": int(at)})
+    try:
+        found = found or memory.get_checkpoint({**config, "name": at})
+    except ValueError as error:
+        raise Refusal(str(error)) from None
+    if found is None:
+        raise Refusal(
+            f"thread {config['thread_id']!r} has no checkpoint {at!r}; `threadline history` lists those it has"
+        )
+    return found
 
 
 def read_user(text: str) -> str | int:

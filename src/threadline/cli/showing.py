@@ -23,6 +23,7 @@ from threadline import (
 )
 from threadline.cli.options import (
     App,
+    At,
     Call,
     Db,
     Json,
@@ -31,6 +32,7 @@ from threadline.cli.options import (
     Tenant,
     ThreadArgument,
     User,
+    known_checkpoint,
     known_thread,
     settle,
 )
@@ -52,13 +54,7 @@ _STYLES = {"user": "green", "assistant": "cyan", "tool": "magenta", "system": "d
 def show(
     context: typer.Context,
     thread: ThreadArgument,
-    at: Annotated[
-        str | None,
-        typer.Option(
-            metavar="VERSION|NAME",
-            help="The state as it was: a version, or the newest checkpoint of that name.",
-        ),
-    ] = None,
+    at: At = None,
     messages: Annotated[
         bool, typer.Option("--messages", metavar="", help="The message log instead of the state.")
     ] = False,
@@ -103,17 +99,7 @@ def _checkpoint(
 ) -> Checkpoint | None:
     """The checkpoint that is meant, with its state as a plain dict. Raises Refusal when there is none."""
     config = call.thread(thread, namespace=namespace, state_class=dict)
-    if at is None:
-        return memory.get_checkpoint(config)
-    found = None
-    if at.isascii() and at.isdigit() and 1 <= int(at) < 2**63:
-        found = memory.get_checkpoint({**config, "version": int(at)})
-    found = found or memory.get_checkpoint({**config, "name": at})
-    if found is None:
-        raise Refusal(
-            f"thread {thread!r} has no checkpoint {at!r}; `threadline history` lists those it has"
-        )
-    return found
+    return memory.get_checkpoint(config) if at is None else known_checkpoint(memory, config, at)
 
 
 def _facts(

@@ -195,6 +195,22 @@ class TransferContract(FaceTests):
         await other.aput_state(at(user_id="alice"), state)
         assert await other.aget_state(at(user_id="alice")) == state
 
+    async def test_what_is_stored_is_counted(self, face: Face) -> None:
+        """Of a thread and of all of a user: checkpoints by name, messages, bytes."""
+        await _grown(face, 5, user_id="alice")
+        await _grown(face, 2, thread_id="u", user_id="alice", namespace="n")
+        await _grown(face, 1, thread_id="v", user_id="bob")
+        for version, name in ((1, "good"), (2, "good"), (3, "\u65e5")):
+            await face.aname_checkpoint(at(version=version), name)
+        told = await face.astats({"user_id": "alice"})
+        assert (told["threads"], told["checkpoints"], told["messages"]) == (2, 7, 7)
+        assert told["names"] == {"good": 2, "\u65e5": 1}
+        assert [each["thread_id"] for each in told["by_thread"]] == ["t", "u"]
+        assert told["bytes"] == sum(each["bytes"] for each in told["by_thread"]) > 0
+        one = await face.astats(at("u"))
+        assert (one["threads"], one["names"], one["by_thread"]) == (1, {}, told["by_thread"][1:])
+        assert (await face.astats({}))["threads"] == 3
+
     async def test_a_damaged_file_imports_nothing(self, face: Face) -> None:
         """A flipped bit, a missing end, another format, and a thread that is there."""
         await _grown(face, 8)

@@ -60,6 +60,7 @@ CALLS: list[tuple[str, Callable[[Face, Any], Any], Any]] = [
     ("arollback", lambda f, c: f.arollback(c, 1), ThreadNotFoundError),
     ("adiff", lambda f, c: f.adiff(c, 1), ValueError),
     ("aexport", lambda f, c: f.aexport(c, io.BytesIO()), ...),
+    ("astats", lambda f, c: f.astats(c), ...),
     ("averify", lambda f, c: f.averify(c), ...),
     ("aprune", lambda f, c: f.aprune(c, RetentionPolicy(keep_last=1, keep_named=False)), ...),
 ]  # fmt: skip
