@@ -43,61 +43,68 @@ OneThread = Annotated[
     str | None,
     typer.Argument(metavar="[THREAD]", help="Default: every thread.", show_default=False),
 ]
+KeepLast = Annotated[
+    int | None,
+    typer.Option(metavar="N", min=1, help="Keep the newest N.", show_default=False),
+]
+OlderThan = Annotated[
+    str | None,
+    typer.Option(
+        metavar="AGE",
+        help="Take those that are older, and keep the rest: 30d, 12h, 2w, 90m, 10s.",
+        show_default=False,
+    ),
+]
+Most = Annotated[
+    int | None,
+    typer.Option(
+        "--max",
+        metavar="N",
+        min=1,
+        help="Keep at most N of a thread, whatever else is said.",
+        show_default=False,
+    ),
+]
+KeepFirst = Annotated[bool, typer.Option("--keep-first", metavar="", help="Keep the oldest one.")]
+KeepLatest = Annotated[
+    bool, typer.Option("--keep-latest", metavar="", help="Keep the newest of each name.")
+]
+KeepNamed = Annotated[
+    bool,
+    typer.Option("--keep-named/--drop-named", help="Whether every name protects (default)."),
+]
+KeepBranches = Annotated[
+    bool,
+    typer.Option(
+        "--keep-branches/--drop-branches",
+        help="Whether those stay where histories part (default).",
+    ),
+]
+Idle = Annotated[
+    str | None,
+    typer.Option(
+        metavar="AGE",
+        help="Also delete threads, messages and all, that nobody has written to for so long.",
+        show_default=False,
+    ),
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", metavar="", help="Say what would go, and take nothing.")
+]
 
 
 def prune(
     context: typer.Context,
     thread: OneThread = None,
-    keep_last: Annotated[
-        int | None,
-        typer.Option(metavar="N", min=1, help="Keep the newest N.", show_default=False),
-    ] = None,
-    older_than: Annotated[
-        str | None,
-        typer.Option(
-            metavar="AGE",
-            help="Take those that are older, and keep the rest: 30d, 12h, 2w, 90m, 10s.",
-            show_default=False,
-        ),
-    ] = None,
-    most: Annotated[
-        int | None,
-        typer.Option(
-            "--max",
-            metavar="N",
-            min=1,
-            help="Keep at most N of a thread, whatever else is said.",
-            show_default=False,
-        ),
-    ] = None,
-    keep_first: Annotated[
-        bool, typer.Option("--keep-first", metavar="", help="Keep the oldest one.")
-    ] = False,
-    keep_latest: Annotated[
-        bool, typer.Option("--keep-latest", metavar="", help="Keep the newest of each name.")
-    ] = False,
-    keep_named: Annotated[
-        bool,
-        typer.Option("--keep-named/--drop-named", help="Whether every name protects (default)."),
-    ] = True,
-    keep_branches: Annotated[
-        bool,
-        typer.Option(
-            "--keep-branches/--drop-branches",
-            help="Whether those stay where histories part (default).",
-        ),
-    ] = True,
-    idle: Annotated[
-        str | None,
-        typer.Option(
-            metavar="AGE",
-            help="Also delete threads, messages and all, that nobody has written to for so long.",
-            show_default=False,
-        ),
-    ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", metavar="", help="Say what would go, and take nothing.")
-    ] = False,
+    keep_last: KeepLast = None,
+    older_than: OlderThan = None,
+    most: Most = None,
+    keep_first: KeepFirst = False,
+    keep_latest: KeepLatest = False,
+    keep_named: KeepNamed = True,
+    keep_branches: KeepBranches = True,
+    idle: Idle = None,
+    dry_run: DryRun = False,
     user: User = None,
     tenant: Tenant = "",
     app: App = "",
