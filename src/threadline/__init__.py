@@ -14,11 +14,15 @@ if TYPE_CHECKING:
     from threadline.checkpointer import CheckpointManager as CheckpointManager
     from threadline.checkpointer import InMemoryCheckpointer as InMemoryCheckpointer
     from threadline.checkpointer import PgCheckpointer as PgCheckpointer
+    from threadline.checkpointer import Session as Session
     from threadline.checkpointer import SqliteCheckpointer as SqliteCheckpointer
+    from threadline.checkpointer import SyncSession as SyncSession
     from threadline.checkpointer.prune import PruneReport as PruneReport
     from threadline.errors import ConflictError as ConflictError
     from threadline.errors import CorruptionError as CorruptionError
     from threadline.errors import DeadlineError as DeadlineError
+    from threadline.errors import InjectionError as InjectionError
+    from threadline.errors import Interrupt as Interrupt
     from threadline.errors import LeaseHeldError as LeaseHeldError
     from threadline.errors import LeaseLostError as LeaseLostError
     from threadline.errors import LimitError as LimitError
@@ -29,9 +33,12 @@ if TYPE_CHECKING:
     from threadline.errors import StorageFullError as StorageFullError
     from threadline.errors import ThreadlineError as ThreadlineError
     from threadline.errors import ThreadNotFoundError as ThreadNotFoundError
+    from threadline.errors import ToolOutcomeUnknownError as ToolOutcomeUnknownError
     from threadline.errors import UnavailableError as UnavailableError
     from threadline.history.changes import Change as Change
     from threadline.history.changes import StateDiff as StateDiff
+    from threadline.history.repair import find_orphans as find_orphans
+    from threadline.history.repair import repair_messages as repair_messages
     from threadline.history.retention import RetentionPolicy as RetentionPolicy
     from threadline.model import AgentState as AgentState
     from threadline.model import AnnotationBlock as AnnotationBlock
@@ -65,12 +72,16 @@ _HOMES = {
         "CheckpointManager",
         "InMemoryCheckpointer",
         "PgCheckpointer",
+        "Session",
         "SqliteCheckpointer",
+        "SyncSession",
     ),
     "threadline.errors": (
         "ConflictError",
         "CorruptionError",
         "DeadlineError",
+        "InjectionError",
+        "Interrupt",
         "LeaseHeldError",
         "LeaseLostError",
         "LimitError",
@@ -81,10 +92,12 @@ _HOMES = {
         "StorageFullError",
         "ThreadNotFoundError",
         "ThreadlineError",
+        "ToolOutcomeUnknownError",
         "UnavailableError",
     ),
     "threadline.checkpointer.prune": ("PruneReport",),
     "threadline.history.changes": ("Change", "StateDiff"),
+    "threadline.history.repair": ("find_orphans", "repair_messages"),
     "threadline.history.retention": ("RetentionPolicy",),
     "threadline.model": (
         "AgentState",

@@ -46,6 +46,46 @@ class LeaseHeldError(ConflictError):
     retryable = True
 
 
+class ToolOutcomeUnknownError(ThreadlineError):
+    """A tool was started and did not say how it ended; find out, and tell the session with `answer`.
+
+    Attributes: `thread_id`, `tool`, `call_id`.
+    """
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        thread_id: str = "",
+        tool: str = "",
+        call_id: str = "",
+    ) -> None:
+        super().__init__(message)
+        self.thread_id, self.tool, self.call_id = thread_id, tool, call_id
+
+
+class Interrupt(ThreadlineError):
+    """The run waits for a person: answer the question, and run again.
+
+    Attributes: `thread_id`, `call_id` (what `Session.answer` takes), `question`.
+    """
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        thread_id: str = "",
+        call_id: str = "",
+        question: object = None,
+    ) -> None:
+        super().__init__(message)
+        self.thread_id, self.call_id, self.question = thread_id, call_id, question
+
+
+class InjectionError(ThreadlineError, LookupError):
+    """What a function wants to be given is bound nowhere; the function was not called."""
+
+
 class ThreadNotFoundError(ThreadlineError, LookupError):
     """This thread does not exist, was deleted, or belongs to another user."""
 

@@ -30,7 +30,7 @@ F5 = {
 }
 F6 = {"adapters", "cli", "inspector", "testing", "demo"}
 # The public API: modules that only re-export; "" is threadline itself.
-PUBLIC = {"", "checkpointer.__init__", "store"}
+PUBLIC = {"", "checkpointer.__init__", "store", "injection"}
 
 # Unit -> what it may import beside itself. A unit is a module or package named from threadline on;
 # the longest name that fits a module is its unit; a module that fits none fails: give it a floor.
@@ -63,6 +63,7 @@ MAY_IMPORT: Mapping[str, set[str]] = {
     "": F0 | F1 | F2 | F3 | F5 | {"store", "checkpointer.__init__"},
     "checkpointer.__init__": F0 | F1 | F2 | F3 | F5,
     "store": F0 | F1 | F2 | F3,
+    "injection": F3,
     # F6 stands on the public API, as users do.
     "adapters": PUBLIC,
     "inspector": PUBLIC,

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from threadline.checkpointer.in_memory import InMemoryCheckpointer as InMemoryCheckpointer
     from threadline.checkpointer.manager import CheckpointManager as CheckpointManager
     from threadline.checkpointer.pg import PgCheckpointer as PgCheckpointer
+    from threadline.checkpointer.runs import Session as Session
+    from threadline.checkpointer.session_sync import SyncSession as SyncSession
     from threadline.checkpointer.sqlite import SqliteCheckpointer as SqliteCheckpointer
 
 _HOMES = {
@@ -17,7 +19,9 @@ _HOMES = {
     "CheckpointManager": "threadline.checkpointer.manager",
     "InMemoryCheckpointer": "threadline.checkpointer.in_memory",
     "PgCheckpointer": "threadline.checkpointer.pg",
+    "Session": "threadline.checkpointer.runs",
     "SqliteCheckpointer": "threadline.checkpointer.sqlite",
+    "SyncSession": "threadline.checkpointer.session_sync",
 }
 __all__ = sorted(_HOMES)
 

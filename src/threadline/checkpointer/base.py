@@ -29,6 +29,7 @@ from threadline.checkpointer.prune import Prunes
 from threadline.checkpointer.prune_calls import Keeper, KeptStates, PruneCalls
 from threadline.checkpointer.reads import Reads
 from threadline.checkpointer.redact import Redaction
+from threadline.checkpointer.session_calls import SessionCalls
 from threadline.checkpointer.state_calls import StateCalls
 from threadline.checkpointer.states import States
 from threadline.checkpointer.store import Store
@@ -46,7 +47,14 @@ MOST_STALE = 60.0
 
 
 class BaseCheckpointer(
-    StateCalls, HistoryCalls, DiffCalls, PruneCalls, MessageCalls, ThreadCalls, TransferCalls
+    StateCalls,
+    HistoryCalls,
+    DiffCalls,
+    PruneCalls,
+    MessageCalls,
+    ThreadCalls,
+    TransferCalls,
+    SessionCalls,
 ):
     """The session memory of agents, on any backend.
 

@@ -43,6 +43,16 @@ KINDS_KEPT = 10_000
 class Scrubbed(Protocol):
     """An optional power of a backend: to let nothing of what was taken away stay where the store keeps its bytes."""
 
+    async def commit_if_any(self, address: Address, batch: Batch) -> Commit | None:
+        """Commit one batch; None when the store refuses it, since there is nothing that it could change. Raises
+        LeaseLostError."""
+        try:
+            return await self.commit(batch)
+        except Refused as refused:
+            if refused.reason is Reason.FENCED:
+                refuse(address, refused)
+            return None
+
     async def scrub(self) -> bool:
         """Overwrite and merge what was erased and redacted before; False when something has to stay for a while."""
 
@@ -68,11 +78,11 @@ class Engine:
         self.require_user, self.require_base = require_user, require_base
         self.watches = StateWatches()
         self._info: StoreInfo | None = None
-        self._released = False
+        self.released = False
 
     async def ready(self) -> StoreInfo:
         """The store, opened at the first call. Raises ReleasedError after `release`."""
-        if self._released:
+        if self.released:
             raise ReleasedError()
         if self._info is None:
             info = await self.backend.open()
@@ -89,8 +99,8 @@ class Engine:
 
     async def release(self) -> None:
         """Let go of the store; every later call raises ReleasedError."""
-        if not self._released:
-            self._released = True
+        if not self.released:
+            self.released = True
             try:
                 await self.backend.close()
             finally:
@@ -111,6 +121,16 @@ class Engine:
         """Commit one batch. Raises Refused, for the pipeline to judge."""
         (commit,) = await self.backend.commit([batch])
         return commit
+
+    async def commit_if_any(self, address: Address, batch: Batch) -> Commit | None:
+        """Commit one batch; None when the store refuses it, since there is nothing that it could change. Raises
+        LeaseLostError."""
+        try:
+            return await self.commit(batch)
+        except Refused as refused:
+            if refused.reason is Reason.FENCED:
+                refuse(address, refused)
+            return None
 
     async def scrub(self) -> bool:
         """Let nothing of what was just taken away stay in the store's files; False when that has to come later."""

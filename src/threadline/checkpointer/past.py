@@ -125,6 +125,7 @@ class Past:
             version=None,
             checkpoint_id=None,
             name=None,
+            lease=None,
         )
         if into.thread_id == source.thread_id:
             raise ValueError(f"thread {thread_id!r} cannot be forked into itself; use arollback")

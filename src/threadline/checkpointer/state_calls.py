@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from threadline.checkpointer.calls import Calls, read_limit, read_metadata, read_name
+from threadline.checkpointer.handover import take
 from threadline.checkpointer.states import PutOptions
 from threadline.checkpointer.sync import face
 from threadline.config import Config, read_config
@@ -37,14 +38,28 @@ class StateCalls(Calls):
         Raises ConflictError when the head has moved; ThreadNotFoundError when the thread was deleted since the state
         was loaded, or is another user's; NotStorableError for a value that would not come back equal; LimitError.
         """
+        address = read_config(config, write=True)
+        given: dict[str, Any] = {
+            "name": name,
+            "metadata": metadata,
+            "messages": messages,
+            "expected_version": expected_version,
+            "op_id": op_id,
+        }
+        handed = take(address)
+        if handed is not None:
+            given.update(handed.keywords)
         options = PutOptions(
-            name=read_name(name),
-            metadata=read_metadata(metadata),
-            messages=messages,
-            expected=expected_version,
-            op_id=op_id,
+            name=read_name(given["name"]),
+            metadata=read_metadata(given["metadata"]),
+            messages=given["messages"],
+            expected=given["expected_version"],
+            op_id=given["op_id"],
         )
-        return await self._states.put(read_config(config, write=True), state, options)
+        checkpoint = await self._states.put(address, state, options)
+        if handed is not None:
+            handed.checkpoint = checkpoint
+        return checkpoint
 
     async def aappend(
         self,
@@ -52,6 +67,7 @@ class StateCalls(Calls):
         messages: Sequence[Any],
         *,
         field: str = "context",
+        log: bool = False,
         name: str | None = None,
         metadata: Mapping[str, Any] | None = None,
         expected_version: int | Checkpoint | None = None,
@@ -59,13 +75,15 @@ class StateCalls(Calls):
     ) -> Checkpoint:
         """Let the head's state grow by items at the end of one of its lists, at the cost of what is new only.
 
-        messages: the items, of the kind that the list holds. field: which list, default `context`. Where there is no
-        state yet, one is made of the state's class. Without `expected_version` it appends to whatever is the head.
+        messages: the items, of the kind that the list holds. field: which list, default `context`. log: they are
+        Messages, and put into the message log in the same commit. Where there is no state yet, one is made of the
+        state's class. Without `expected_version` it appends to whatever is the head.
         The other arguments and errors are those of `aput_state`.
         """
         options = PutOptions(
             name=read_name(name),
             metadata=read_metadata(metadata),
+            messages=messages if log else (),
             expected=expected_version,
             op_id=op_id,
         )

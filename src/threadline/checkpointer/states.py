@@ -365,7 +365,7 @@ def _meets(expected: Expected, ground: Ground) -> bool:
 
 
 def _again(refused: Refused, put: _Put, ground: Ground) -> bool:
-    if refused.reason is Reason.NAMES:
+    if refused.reason in (Reason.NAMES, Reason.FENCED):
         return False
     if refused.reason is Reason.STALE or not ground.fresh:
         return True
