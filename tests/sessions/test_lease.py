@@ -147,6 +147,11 @@ def writes(session: Session, checkpointer: BaseCheckpointer) -> list[Any]:
         checkpointer.aput_messages(session.config, [said("late")]),
         checkpointer.aput_state(session.config, AgentState()),
         checkpointer.aappend(session.config, [said("late")]),
+        checkpointer.apop_messages(session.config),
+        checkpointer.aclear_messages(session.config),
+        checkpointer.arollback(session.config, 1),
+        checkpointer.adelete_thread(session.config),
+        checkpointer.store.aerase(session.config),
     ]
 
 

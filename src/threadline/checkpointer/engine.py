@@ -43,16 +43,6 @@ KINDS_KEPT = 10_000
 class Scrubbed(Protocol):
     """An optional power of a backend: to let nothing of what was taken away stay where the store keeps its bytes."""
 
-    async def commit_if_any(self, address: Address, batch: Batch) -> Commit | None:
-        """Commit one batch; None when the store refuses it, since there is nothing that it could change. Raises
-        LeaseLostError."""
-        try:
-            return await self.commit(batch)
-        except Refused as refused:
-            if refused.reason is Reason.FENCED:
-                refuse(address, refused)
-            return None
-
     async def scrub(self) -> bool:
         """Overwrite and merge what was erased and redacted before; False when something has to stay for a while."""
 

@@ -168,11 +168,8 @@ class Messages:
         if count < 1:
             raise ValueError(f"n must be 1 or more, not {count}")
         batch = await self._engine.batch(address, "pop", op_id, pop_entries=count)
-        try:
-            commit = await self._engine.commit(batch)
-        except Refused:
-            return []
-        return [decode_entry(self._engine, entry) for entry in commit.popped]
+        commit = await self._engine.commit_if_any(address, batch)
+        return [decode_entry(self._engine, entry) for entry in commit.popped] if commit else []
 
     async def replace(
         self,
@@ -242,10 +239,8 @@ class Messages:
 
     async def _remove(self, address: Address, kind: str, op_id: str | None, **parts: Any) -> int:
         batch = await self._engine.batch(address, kind, op_id, **parts)
-        try:
-            return (await self._engine.commit(batch)).removed
-        except Refused:
-            return 0
+        commit = await self._engine.commit_if_any(address, batch)
+        return commit.removed if commit else 0
 
     async def _entry(self, address: Address, message_id: str) -> Entry | None:
         wanted = text_id(message_id, "message_id", LONG)

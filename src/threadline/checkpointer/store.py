@@ -142,9 +142,8 @@ class Store:
     async def aerase(self, config: Config, *, op_id: str | None = None) -> bool:
         """Erase the config's thread, every namespace of it; False when there is none."""
         batch = await self.abatch(config, "erase", op_id=op_id, erase=True)
-        try:
-            commit = await self._engine.commit(batch)
-        except Refused:
+        commit = await self._engine.commit_if_any(read_config(config), batch)
+        if commit is None:
             return False
         await self._engine.copies.erase(batch.key, commit.incarnation)
         await self._engine.scrub()

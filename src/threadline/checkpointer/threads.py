@@ -124,9 +124,8 @@ class Threads:
         if row is None and op_id is None:
             return False
         batch = await self._engine.batch(address, "erase", op_id, erase=True)
-        try:
-            commit = await self._engine.commit(batch)
-        except Refused:
+        commit = await self._engine.commit_if_any(address, batch)
+        if commit is None:
             return False
         await self._engine.copies.erase(batch.key, commit.incarnation)
         await self._engine.scrub()
