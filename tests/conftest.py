@@ -1,13 +1,17 @@
-"""Fixtures for every test: real servers."""
+"""Fixtures for every test: real servers, and empty PostgreSQL stores, made once for a test process and emptied before
+each test."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Iterator
 
+import asyncpg
 import pytest
 
-from threadline.testing.servers import PgBouncer, ServerError, pgbouncer
+from threadline import PgCheckpointer
+from threadline.testing.servers import PgBouncer, Postgres, ServerError, pgbouncer
 
 pytest_plugins = ["threadline.testing.fixtures"]
 
@@ -24,3 +28,56 @@ def pooler(pg_dsn: str) -> Iterator[PgBouncer]:
         pytest.skip(str(error))
     with server:
         yield server
+
+
+TABLES = [
+    "threads",
+    "thread_terms",
+    "heads",
+    "checkpoints",
+    "log_rows",
+    "blobs",
+    "entries",
+    "slots",
+    "journal",
+]
+
+
+async def _empty(dsn: str) -> None:
+    connection = await asyncpg.connect(dsn)
+    try:
+        names = ", ".join(f"threadline_{name}" for name in TABLES)
+        await connection.execute(f"TRUNCATE {names}")
+    finally:
+        await connection.close()
+
+
+def _store(server: Postgres, partitions: int) -> Iterator[str]:
+    dsn = server.database()
+    with PgCheckpointer(dsn, partitions=partitions):
+        yield dsn
+    server.drop_database(dsn)
+
+
+@pytest.fixture(scope="session")
+def plain_store(postgres_server: Postgres) -> Iterator[str]:
+    yield from _store(postgres_server, 0)
+
+
+@pytest.fixture(scope="session")
+def partitioned_store(postgres_server: Postgres) -> Iterator[str]:
+    yield from _store(postgres_server, 3)
+
+
+@pytest.fixture
+def empty_store(plain_store: str) -> str:
+    """The address of a store without any thread."""
+    asyncio.run(_empty(plain_store))
+    return plain_store
+
+
+@pytest.fixture
+def empty_partitioned_store(partitioned_store: str) -> str:
+    """The same, on partitioned tables."""
+    asyncio.run(_empty(partitioned_store))
+    return partitioned_store

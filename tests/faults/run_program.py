@@ -1,8 +1,8 @@
 """A run of five nodes with tools, which dies at a chosen point; started anew for each point by forking.
 
-Reads lines "STORE FILE LEASE POINT" (lease "-": none; point 0: does not die), runs each in a process of its own, and
-answers with its exit code. A point is the moment before or after a primitive of the store, or before or after what a
-tool does. FILE gets a line for each effect of a tool.
+Reads lines "STORE THREAD FILE LEASE POINT" (lease "-": none; point 0: does not die), runs each in a process of its own,
+and answers with its exit code. A point is the moment before or after a primitive of the store, or before or after what
+a tool does. FILE gets a line for each effect of a tool.
 """
 
 from __future__ import annotations
@@ -18,8 +18,12 @@ from typing import Any
 
 from threadline import AgentState, BaseCheckpointer, Message, Session, SqliteCheckpointer
 
-CONFIG = {"thread_id": "trip", "user_id": "alice", "run_id": "run-1"}
 PRIMITIVES = ("commit", "read_head", "read_rows", "read_checkpoints", "read_slots", "read_entries")
+
+
+def config_of(thread_id: str) -> dict[str, Any]:
+    """Where a run is."""
+    return {"thread_id": thread_id, "user_id": "alice", "run_id": "run-1"}
 
 
 def open_store(store: str) -> BaseCheckpointer:
@@ -72,7 +76,7 @@ def nodes(points: Points, effects: Path) -> list[tuple[str, Callable[..., Any]]]
     return [(f"node{number}", node(number)) for number in range(1, 6)]
 
 
-async def run(store: str, effects: Path, lease: str, last: int) -> None:
+async def run(store: str, thread_id: str, effects: Path, lease: str, last: int) -> None:
     """The whole program of a user."""
     points = Points(last)
     settings: dict[str, Any] = {} if lease == "-" else {"lease": lease, "ttl": 1.0}
@@ -81,17 +85,17 @@ async def run(store: str, effects: Path, lease: str, last: int) -> None:
     backend = checkpointer._engine.backend
     for name in PRIMITIVES:
         setattr(backend, name, points.around(getattr(backend, name)))
-    async with checkpointer, checkpointer.session(CONFIG, **settings) as session:
+    async with checkpointer, checkpointer.session(config_of(thread_id), **settings) as session:
         await session.run_all(nodes(points, effects))
 
 
 def main() -> None:
     """Read lines, run, answer."""
     for line in sys.stdin:
-        store, effects, lease, last = line.split()
+        store, thread_id, effects, lease, last = line.split()
         child = os.fork()
         if child == 0:
-            asyncio.run(run(store, Path(effects), lease, int(last)))
+            asyncio.run(run(store, thread_id, Path(effects), lease, int(last)))
             os._exit(0)
         print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 

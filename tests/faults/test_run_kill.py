@@ -3,6 +3,7 @@ is called again, and no result is lost."""
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import signal
@@ -10,17 +11,37 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from tests.faults.run_program import CONFIG, open_store
+from tests.faults.run_program import config_of, open_store
 from threadline import AgentState
 from threadline.model import ExecutionStatus
 
 SOAK = bool(os.environ.get("THREADLINE_SOAK"))
 WHOLE = [f"{node}: [{10 * node + 1}, {10 * node + 2}]" for node in range(1, 6)]
-Stores = Callable[[], str]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A thread of a store, and the file of the effects."""
+
+    store: str
+    thread_id: str
+    effects: Path
+
+    def finished(self) -> set[int]:
+        """The results of the calls that the ledger says are finished."""
+        config = config_of(self.thread_id)
+        with open_store(self.store) as checkpointer, checkpointer.session(config) as session:
+            return {call.result for call in session.calls() if call.status == "finished"}
+
+    def done(self) -> Counter[int]:
+        """How often each effect happened."""
+        lines = self.effects.read_text().splitlines() if self.effects.exists() else []
+        return Counter(int(line.replace(".", "")) for line in lines)
 
 
 class Program:
@@ -32,11 +53,19 @@ class Program:
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
 
-    def run(self, store: str, effects: Path, last: int = 0, lease: str = "-") -> int:
+    def run(self, case: Case, last: int = 0, lease: str = "-") -> int:
         """Run it; the exit code."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        print(store, effects, lease, last, file=self.process.stdin, flush=True)
+        print(
+            case.store,
+            case.thread_id,
+            case.effects,
+            lease,
+            last,
+            file=self.process.stdin,
+            flush=True,
+        )
         return int(self.process.stdout.readline())
 
     def close(self) -> None:
@@ -55,83 +84,82 @@ def program() -> Iterator[Program]:
     made.close()
 
 
-@pytest.fixture(params=["sqlite"])
-def stores(request: pytest.FixtureRequest, tmp_path: Path) -> Stores:
-    """Gives the address of an empty store at each call."""
-    numbers = iter(range(10_000))
-    return lambda: str(tmp_path / f"{next(numbers)}.db")
+@pytest.fixture(params=["sqlite", "postgres"])
+def cases(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Case]:
+    """Gives a thread without a state at each call."""
+    postgres = request.param == "postgres"
+    store = request.getfixturevalue("empty_store") if postgres else str(tmp_path / "run.db")
+    numbers = itertools.count()
+
+    def case() -> Case:
+        name = f"t{next(numbers)}"
+        return Case(store, name, tmp_path / f"{name}.effects")
+
+    return case
 
 
-def finished(store: str) -> set[int]:
-    """The results of the calls that the ledger says are finished."""
-    with open_store(store) as checkpointer, checkpointer.session(CONFIG) as session:
-        return {call.result for call in session.calls() if call.status == "finished"}
-
-
-def done(effects: Path) -> Counter[int]:
-    """How often each effect happened."""
-    lines = effects.read_text().splitlines() if effects.exists() else []
-    return Counter(int(line.replace(".", "")) for line in lines)
-
-
-def check(store: str, effects: Path, known: Counter[int], kills: int) -> None:
+def check(case: Case, known: Counter[int], kills: int) -> None:
     """The run is whole; what was known to be finished when the process died was not done again."""
-    with open_store(store) as checkpointer:
-        state: AgentState = checkpointer.get_state(CONFIG)
-        logged = checkpointer.list_messages(CONFIG)
+    config = config_of(case.thread_id)
+    with open_store(case.store) as checkpointer:
+        state: AgentState = checkpointer.get_state(config)
+        logged = checkpointer.list_messages(config)
     assert [message.text() for message in state.context] == WHOLE
     assert [message.text() for message in logged] == WHOLE
     assert state.execution_meta.status is ExecutionStatus.COMPLETED
-    counts = done(effects)
+    counts = case.done()
     assert set(counts) == {10 * node + tool for node in range(1, 6) for tool in (1, 2)}
     assert {result: counts[result] for result in known} == dict(known)
     assert sum(counts.values()) <= len(counts) + kills
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.soak
+@pytest.mark.timeout(900)
 def test_a_run_is_taken_up_from_every_point(
-    program: Program, stores: Stores, tmp_path: Path
+    program: Program, cases: Callable[[], Case], request: pytest.FixtureRequest
 ) -> None:
+    """Every point on SQLite; on PostgreSQL, where each process connects anew, every fifth, and all with `make soak`."""
     again = Counter[int]()
-    for point in range(1, 10_000):
-        store, effects = stores(), tmp_path / f"effects-{point}"
-        code = program.run(store, effects, point)
+    postgres = "postgres" in request.node.name
+    for point in range(1, 10_000, 5 if postgres and not SOAK else 1):
+        case = cases()
+        code = program.run(case, point)
         if code == 0:
             break
         assert code == -signal.SIGKILL
-        before, recorded = done(effects), finished(store)
-        assert program.run(store, effects) == 0
-        check(store, effects, Counter({each: before[each] for each in recorded}), kills=1)
-        again[sum(done(effects).values()) - 10] += 1
+        before, recorded = case.done(), case.finished()
+        assert program.run(case) == 0
+        check(case, Counter({each: before[each] for each in recorded}), kills=1)
+        again[sum(case.done().values()) - 10] += 1
     assert point > 100
     assert again[1] > 0, "no point lies between what a tool does and its record"
-    check(store, effects, Counter(), kills=0)
+    check(case, Counter(), kills=0)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(1800)
 def test_a_run_is_taken_up_however_often_it_dies(
-    program: Program, stores: Stores, tmp_path: Path
+    program: Program, cases: Callable[[], Case]
 ) -> None:
     dice = random.Random(11)
-    for number in range(200 if SOAK else 12):
-        store, effects = stores(), tmp_path / f"effects-{number}"
+    for _ in range(200 if SOAK else 8):
+        case = cases()
         known: Counter[int] = Counter()
         kills = 0
-        while program.run(store, effects, dice.randrange(1, 90)) != 0:
+        while program.run(case, dice.randrange(1, 90)) != 0:
             kills += 1
             assert kills < 100
-            counts = done(effects)
+            counts = case.done()
             assert {result: counts[result] for result in known} == dict(known)
-            known.update({each: counts[each] for each in finished(store) if each not in known})
-        check(store, effects, known, kills)
+            known.update({each: counts[each] for each in case.finished() if each not in known})
+        check(case, known, kills)
 
 
 def test_a_lease_of_a_dead_process_is_waited_for(
-    program: Program, stores: Stores, tmp_path: Path
+    program: Program, cases: Callable[[], Case]
 ) -> None:
     for point in (30, 60, 90):
-        store, effects = stores(), tmp_path / f"effects-{point}"
-        assert program.run(store, effects, point, "reject") == -signal.SIGKILL
-        assert program.run(store, effects, 0, "wait") == 0
-        check(store, effects, Counter(), kills=1)
+        case = cases()
+        assert program.run(case, point, "reject") == -signal.SIGKILL
+        assert program.run(case, 0, "wait") == 0
+        check(case, Counter(), kills=1)

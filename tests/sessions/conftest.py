@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from threadline import clock
 from threadline.backends.memory import MemoryBackend
-from threadline.checkpointer import BaseCheckpointer, SqliteCheckpointer
+from threadline.checkpointer import BaseCheckpointer, PgCheckpointer, SqliteCheckpointer
 
 Make = Callable[..., Any]
 
@@ -21,24 +22,33 @@ class SharedMemory(MemoryBackend):
         return
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Make]:
-    """Opens checkpointers on one and the same store: `make(mixin=..., **options)`."""
-    memory, opened = SharedMemory(), []
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[type, Any]:
+    """A class of checkpointers and the empty store to open them on."""
+    if request.param == "memory":
+        return BaseCheckpointer, SharedMemory()
+    if request.param == "sqlite":
+        return SqliteCheckpointer, tmp_path / "memory.db"
+    return PgCheckpointer, request.getfixturevalue("empty_store")
+
+
+@pytest.fixture
+async def make(place: tuple[type, Any]) -> AsyncIterator[Make]:
+    """Opens checkpointers on one and the same store: `make(mixin, **options)`."""
+    kind, where = place
+    opened: list[BaseCheckpointer] = []
 
     def opening(mixin: type | None = None, **options: Any) -> Any:
-        if request.param == "memory":
-            kind: type = type("Memory", (BaseCheckpointer,), {})
-            arguments: tuple[Any, ...] = (memory,)
-        else:
-            kind, arguments = SqliteCheckpointer, (tmp_path / "memory.db",)
-        made = type("Mixed", (mixin, kind), {}) if mixin else kind
-        opened.append(made(*arguments, **options))
-        return opened[-1]
+        made = (type("Mixed", (mixin, kind), {}) if mixin else kind)(where, **options)
+        if kind is PgCheckpointer:
+            # The tests move time: not the server's, but that of `clock`.
+            made._engine.backend.now_us = lambda: clock.now_us()
+        opened.append(made)
+        return made
 
     yield opening
     for each in opened:
-        each.release()
+        await each.arelease()
 
 
 @pytest.fixture

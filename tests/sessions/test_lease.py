@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from typing import Any
 
 import pytest
@@ -91,8 +90,6 @@ def test_the_sync_face_has_leases(make: Any) -> None:
                 CONFIG, lease="wait", lease_timeout=0.5
             ).__enter__()  # Renewed meanwhile.
         session.save(name="mine")
-        names = [each.name for each in threading.enumerate()]
-        assert any(name.startswith("threadline-lease") for name in names)
     with make().session(CONFIG, lease="reject") as session:
         assert session.checkpoint.name == "mine"
 

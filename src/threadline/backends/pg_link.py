@@ -166,10 +166,18 @@ class Link:
         with self._door:
             pools, self._pools = self._pools, {}
         for loop, future in pools.items():
-            if future.done() and not future.cancelled() and future.exception() is None:
+            if _is_made(future):
                 await _close(loop, future.result())
         if given and self._given is not None and self.loop is not None:
             await _close(self.loop, self._given)
+
+    async def leave(self) -> None:
+        """Close the pool of the running loop, which is about to end."""
+        loop = asyncio.get_running_loop()
+        with self._door:
+            future = self._pools.pop(loop, None)
+        if future is not None and _is_made(future):
+            await _close(loop, future.result())
 
     def forget(self) -> None:
         """In a forked child: the parent's connections are not ours."""
@@ -224,6 +232,11 @@ class Link:
 
 async def _no_reset(connection: Connection) -> None:
     """Nothing here changes the state of a session, so there is nothing to set back."""
+
+
+def _is_made(future: asyncio.Future[Any]) -> bool:
+    """Whether there is a pool: making one may still run, or have failed."""
+    return future.done() and not future.cancelled() and future.exception() is None
 
 
 async def _close(loop: asyncio.AbstractEventLoop, pool: Any) -> None:

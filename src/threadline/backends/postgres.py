@@ -101,6 +101,9 @@ class PostgresBackend(Backend):
         self._closed = True
         await self._link.close(given=self._close_pool)
 
+    async def leave(self) -> None:
+        await self._link.leave()
+
     # Writing ------------------------------------------------------------------------------------------------
 
     async def commit(self, batches: Sequence[Batch]) -> list[Commit]:

@@ -95,6 +95,13 @@ class Clients:
         client: Redis = Redis.from_url(self._url, **settings)
         return client
 
+    async def leave(self) -> None:
+        """Close the client of the running loop, which is about to end."""
+        with self._lock:
+            client = self._ours.pop(asyncio.get_running_loop(), None)
+        if client is not None:
+            await client.aclose()
+
     async def close(self) -> None:
         """Close the clients that were made here: that of the running loop, and those of other loops that still run."""
         here = asyncio.get_running_loop()

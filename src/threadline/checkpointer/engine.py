@@ -97,6 +97,12 @@ class Engine:
                 if self.shared is not None and not is_inline():
                     await self.shared.close()
 
+    async def leave(self) -> None:
+        """The running loop is about to end: let go of what belongs to it alone."""
+        await self.backend.leave()
+        if self.shared is not None:
+            await self.shared.leave()
+
     async def key(self, address: Address) -> bytes:
         """The thread key of an address. Raises ValueError when a user is required and none is named."""
         self.check_user(address)

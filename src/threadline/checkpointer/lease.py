@@ -113,7 +113,8 @@ class Lease:
         if self._stop is not None:
             self._stop.set()
         if self._task is not None:
-            self._task.cancel()
+            # The loop that it runs on need not be this one.
+            self._task.get_loop().call_soon_threadsafe(self._task.cancel)
             self._task = None
 
     @property

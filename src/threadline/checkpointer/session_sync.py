@@ -53,8 +53,14 @@ class SyncSession:
         try:
             asyncio.get_running_loop()
         except RuntimeError:
-            return asyncio.run(coroutine)
+            return asyncio.run(self._and_leave(coroutine))
         return self._run(coroutine)
+
+    async def _and_leave(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        try:
+            return await coroutine
+        finally:
+            await self._session.checkpointer._engine.leave()
 
 
 class Opening:
