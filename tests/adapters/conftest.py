@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
 from itertools import count
 from pathlib import Path
 
@@ -22,18 +22,18 @@ MAKERS: dict[str, Callable[[pytest.FixtureRequest, Path], BaseCheckpointer]] = {
 
 
 @pytest.fixture(params=MAKERS)
-def make_checkpointer(
+async def make_checkpointer(
     request: pytest.FixtureRequest, tmp_path: Path
-) -> Iterator[Callable[[], BaseCheckpointer]]:
+) -> AsyncIterator[Callable[[], BaseCheckpointer]]:
     """Makes checkpointers over empty stores of one kind, released after the test."""
-    with ExitStack() as made:
+    async with AsyncExitStack() as made:
         numbers = count(1)
 
         def make() -> BaseCheckpointer:
             folder = tmp_path / str(next(numbers))
             folder.mkdir()
             checkpointer = MAKERS[request.param](request, folder)
-            made.callback(checkpointer.release)
+            made.push_async_callback(checkpointer.arelease)
             return checkpointer
 
         yield make

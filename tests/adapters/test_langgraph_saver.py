@@ -1,0 +1,473 @@
+"""What the saver does beyond LangGraph's contract: refusals, hostile rows, whole threads, many writers."""
+
+from __future__ import annotations
+
+import io
+import operator
+import pickle
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Annotated, Any, TypedDict
+
+import ormsgpack
+import pytest
+from langchain_core.messages import AIMessage, HumanMessage
+from langgraph.channels.delta import DeltaChannel
+from langgraph.graph import END, START, StateGraph
+
+from threadline import (
+    BaseCheckpointer,
+    CorruptionError,
+    InMemoryCheckpointer,
+    NotStorableError,
+    ThreadNotFoundError,
+)
+from threadline.adapters.langgraph import ThreadlineSaver
+from threadline.adapters.langgraph.document import Document, Inline, Typed, write_document
+from threadline.adapters.langgraph.writes import Task, Write, sealed, task_key
+from threadline.store import CheckpointQuery, CheckpointRow, Expected, SlotPut, SlotQuery, Where
+
+THREAD = {"app": "langgraph", "thread_id": "t"}
+
+
+def id_of(number: int) -> str:
+    return f"1f000000-0000-6000-8000-{number:012x}"
+
+
+def at(number: int | None = None, thread: str = "t", ns: str = "") -> Any:
+    where = {"thread_id": thread, "checkpoint_ns": ns}
+    return {"configurable": where if number is None else {**where, "checkpoint_id": id_of(number)}}
+
+
+def put(
+    saver: ThreadlineSaver,
+    number: int,
+    values: dict[str, Any],
+    parent: int | None = None,
+    *,
+    thread: str = "t",
+    ns: str = "",
+    versions: dict[str, Any] | None = None,
+    **metadata: Any,
+) -> None:
+    versions = dict.fromkeys(values, number) if versions is None else versions
+    checkpoint = {
+        "v": 4,
+        "id": id_of(number),
+        "ts": "2026-01-01T00:00:00+00:00",
+        "channel_values": values,
+        "channel_versions": versions,
+        "versions_seen": {},
+        "updated_channels": None,
+    }
+    about: Any = {"source": "loop", "step": number, "parents": {}, **metadata}
+    saver.put(at(parent, thread, ns), checkpoint, about, versions)
+
+
+def messages(*numbers: int) -> list[Any]:
+    return [HumanMessage(f"{n} says " * 40, id=str(n)) for n in numbers]
+
+
+def everything(saver: ThreadlineSaver, thread: str = "t") -> list[Any]:
+    """All that can be listed of a thread but its name."""
+    found = []
+    for each in saver.list({"configurable": {"thread_id": thread}}):
+        for config in (each.config, each.parent_config):
+            if config is not None:
+                config["configurable"].pop("thread_id")
+        found.append(each)
+    return found
+
+
+@pytest.fixture
+def saver(checkpointer: BaseCheckpointer) -> ThreadlineSaver:
+    return ThreadlineSaver(checkpointer)
+
+
+# Values ---------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Mine:
+    value: int
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"a": Mine(1)},
+        {"a": [Mine(1)] * 3},
+        {"m": [*messages(1), Mine(1)]},
+        {"a": {"b": [{1: Mine(1)}]}},
+    ],
+)
+def test_a_type_that_is_not_allowed_is_refused_by_name_and_nothing_is_written(
+    saver: ThreadlineSaver, values: dict[str, Any]
+) -> None:
+    put(saver, 1, {"a": 1})
+    with pytest.raises(
+        NotStorableError, match=r"channel '[am]' holds a [\w.]*test_langgraph_saver\.Mine"
+    ):
+        put(saver, 2, values, 1)
+    with pytest.raises(NotStorableError, match="Mine"):
+        saver.put_writes(at(1), [("a", values)], "task")
+    with pytest.raises(NotStorableError, match="Mine"):
+        put(saver, 2, {"a": 1}, 1, about=Mine(2))
+    with pytest.raises(NotStorableError):
+        put(saver, 2, {"a": object()}, 1)
+    assert [each.checkpoint["id"] for each in saver.list(at())] == [id_of(1)]
+    assert saver.get_tuple(at()).pending_writes == []  # type: ignore[union-attr]
+
+
+def test_an_allowed_type_comes_back(checkpointer: BaseCheckpointer) -> None:
+    for saver in (
+        ThreadlineSaver(checkpointer, allowed_msgpack_modules=[Mine]),
+        ThreadlineSaver(checkpointer).with_allowlist([(Mine.__module__, "Mine")]),
+    ):
+        put(saver, 1, {"a": Mine(1), "b": [Mine(2)]})  # type: ignore[arg-type]
+        assert saver.get_tuple(at()).checkpoint["channel_values"] == {"a": Mine(1), "b": [Mine(2)]}  # type: ignore[union-attr]
+    with pytest.raises(CorruptionError, match="Mine"):
+        ThreadlineSaver(checkpointer).get_tuple(at())
+
+
+class Run:
+    """What no stored bytes may call."""
+
+    def __reduce__(self) -> Any:
+        return (print, ("run",))
+
+
+def extension(code: int, *content: Any) -> bytes:
+    return ormsgpack.packb(ormsgpack.Ext(code, ormsgpack.packb(content)))
+
+
+HOSTILE = {
+    "a function": Typed("msgpack", extension(0, "subprocess", "getoutput", "echo run")),
+    "a function of arguments": Typed("msgpack", extension(1, "os", "system", ["echo run"])),
+    "keywords": Typed("msgpack", extension(2, "subprocess", "Popen", {"args": ["true"]})),
+    "a method": Typed("msgpack", extension(3, "builtins", "str", "x", "format")),
+    "a model": Typed("msgpack", extension(5, "this", "Zen", {}, "model_validate_json")),
+    "deep inside": Typed("msgpack", ormsgpack.packb([{"a": ormsgpack.Ext(5, ormsgpack.packb(
+        ("langchain_core.messages.human", "HumanMessage", {"content": ormsgpack.Ext(
+            0, ormsgpack.packb(("this", "c", 1)))}, "model_validate_json")))}])),
+    "an unknown extension": Typed("msgpack", ormsgpack.packb(ormsgpack.Ext(99, b"x"))),
+    "no list": Typed("msgpack", ormsgpack.packb(ormsgpack.Ext(0, ormsgpack.packb(7)))),
+    "a constructor in JSON": Typed("json", b'{"lc": 2, "type": "constructor", "id": ["this", "Zen"]}'),
+    "a core object in JSON": Typed("json", b'{"lc": 1, "type": "constructor", "id": ["langchain_core", "messages", "HumanMessage"]}'),
+    "a pickle": Typed("pickle", pickle.dumps(Run())),
+    "another form": Typed("eval", b"print('run')"),
+}  # fmt: skip
+
+_heard: list[str] | None = None
+
+
+def _listen(event: str, _: Any) -> None:
+    if _heard is not None and event.split(".")[0] in (
+        "import",
+        "exec",
+        "compile",
+        "subprocess",
+        "os",
+        "pickle",
+    ):
+        _heard.append(event)
+
+
+sys.addaudithook(_listen)
+
+
+async def craft(checkpointer: BaseCheckpointer, where: str, typed: Typed) -> None:
+    """Write a checkpoint of ours with hostile bytes as a value, as its metadata, or in a pending write."""
+    store, plain = checkpointer.store, Typed("msgpack", ormsgpack.packb({}))
+    places: Any = {"a": Inline(typed)} if where == "value" else {}
+    metadata = typed if where == "metadata" else plain
+    data = Document(None, places, None, plain, metadata).to_bytes()
+    payload = store.seal(write_document(data, (), None).payload, Where("head"))
+    row = CheckpointRow(version=1, ext_id=id_of(1), payload=payload.data, digest=bytes(16))
+    slots = ()
+    if where == "write":
+        task = Task("", "task", (Write(0, "a", typed),))
+        slots = (SlotPut(sealed(store, task_key(id_of(1), "task"), task.to_bytes())),)
+    batch = await store.abatch(
+        THREAD, "put", create=True, expected=Expected(None, 0), checkpoint=row, slots=slots
+    )
+    await store.acommit(batch)
+
+
+@pytest.mark.parametrize("where", ["value", "metadata", "write"])
+@pytest.mark.parametrize("typed", HOSTILE.values(), ids=HOSTILE)
+def test_a_crafted_row_runs_nothing(where: str, typed: Typed) -> None:
+    global _heard
+    with InMemoryCheckpointer() as checkpointer:
+        saver = ThreadlineSaver(checkpointer)
+        put(saver, 1, {"a": 1}, thread="other")
+        saver.get_tuple(at(thread="other"))
+        checkpointer.store.run(craft(checkpointer, where, typed))
+        _heard = []
+        try:
+            for read in (lambda: saver.get_tuple(at()), lambda: list(saver.list(at()))):
+                with pytest.raises(CorruptionError):
+                    read()
+            heard = _heard
+        finally:
+            _heard = None
+    assert heard == []
+    assert "this" not in sys.modules
+
+
+# Whole threads --------------------------------------------------------------------------------------------
+
+
+def test_a_late_put_does_not_bring_a_deleted_thread_back(checkpointer: BaseCheckpointer) -> None:
+    ours, others = ThreadlineSaver(checkpointer), ThreadlineSaver(checkpointer)
+    put(ours, 1, {"a": 1})
+    put(ours, 2, {"a": 2}, 1)
+    others.delete_thread("t")
+    with pytest.raises(ThreadNotFoundError):
+        put(ours, 3, {"a": 3}, 2)
+    with pytest.raises(ThreadNotFoundError):
+        put(others, 3, {"a": 3}, 2)
+    assert ours.get_tuple(at()) is None
+    put(ours, 4, {"a": 4})  # A new life, which knows nothing of the old one.
+    assert [each.checkpoint["id"] for each in ours.list(at())] == [id_of(4)]
+
+
+def test_a_copy_is_equal_and_apart(saver: ThreadlineSaver) -> None:
+    for number in range(1, 6):
+        put(saver, number, {"m": messages(*range(number)), "big": "x" * 5000}, number - 1 or None)
+        saver.put_writes(at(number), [("m", messages(number))], "task", "~p")
+    put(saver, 9, {"a": 1}, ns="inner")
+    saver.copy_thread("t", "copy")
+    before = everything(saver)
+    assert everything(saver, "copy") == before
+    put(saver, 7, {"m": messages(7)}, 5, thread="copy")
+    saver.put_writes(at(7, "copy"), [("m", messages(8))], "task")
+    saver.delete_thread("t")
+    assert len(everything(saver, "copy")) == len(before) + 1
+    with pytest.raises(ValueError, match="exists already"):
+        saver.copy_thread("copy", "copy")
+
+
+def test_a_copy_into_a_thread_that_was_deleted_before(saver: ThreadlineSaver) -> None:
+    for number in (1, 2, 3):
+        put(saver, number, {"a": number}, thread="copy")
+        put(saver, number, {"m": messages(number)}, number - 1 or None)
+    saver.delete_thread("copy")
+    saver.copy_thread("t", "copy")
+    assert everything(saver, "copy") == everything(saver)
+    put(saver, 4, {"m": messages(1, 2, 3, 4)}, 3, thread="copy")
+    assert len(everything(saver, "copy")) == 4
+
+
+def test_the_newest_run_can_be_deleted(saver: ThreadlineSaver) -> None:
+    for number, run in enumerate(["a", "b", "a", "c"], 1):
+        put(saver, number, {"m": messages(*range(number))}, number - 1 or None, run_id=run)
+        saver.put_writes(at(number), [("m", messages(number))], "task")
+    put(saver, 8, {"x": 1}, ns="inner", run_id="c")
+    before = {each.checkpoint["id"]: each for each in saver.list(at())}
+    saver.delete_for_runs(["c"])
+    assert list(saver.list(at(ns="inner"))) == []
+    assert [each.checkpoint["id"] for each in saver.list(at())] == [id_of(n) for n in (3, 2, 1)]
+    assert saver.get_tuple(at()) == before[id_of(3)]
+    put(saver, 5, {"m": messages(5)}, 3, run_id="d")
+    saver.delete_for_runs(["d", "a"])
+    assert list(saver.list(at())) == [before[id_of(2)]]
+    saver.delete_for_runs(["b"])
+    assert list(saver.list(at())) == []
+    assert saver.get_tuple(at()) is None
+    put(saver, 6, {"m": messages(6)})
+    assert [each.checkpoint["id"] for each in saver.list(at())] == [id_of(6)]
+
+
+def test_pruning_keeps_the_latest_with_its_writes(saver: ThreadlineSaver) -> None:
+    put(saver, 1, {"__start__": {"m": messages(1)}})
+    saver.put_writes(at(1), [("m", messages(1))], "input")
+    put(saver, 2, {"m": messages(1)}, 1)
+    saver.put_writes(at(2), [("m", messages(2))], "task")
+    put(saver, 3, {"m": messages(1, 2)}, 2)
+    put(saver, 2, {"m": messages(9)}, 1)  # The newest version is not the latest checkpoint.
+    before = saver.get_tuple(at(3))
+    saver.prune(["t", "missing"])
+    assert list(saver.list(at())) == [before]
+    put(saver, 4, {"m": messages(1, 2, 4)}, 3)
+    assert saver.get_tuple(at()).checkpoint["channel_values"]["m"] == messages(1, 2, 4)  # type: ignore[union-attr]
+    saver.prune(["t"], strategy="delete")
+    assert everything(saver) == []
+    with pytest.raises(ValueError, match="strategy"):
+        saver.prune(["t"], strategy="all")
+
+
+def test_a_kept_write_survives_the_items_that_it_was_near_to(saver: ThreadlineSaver) -> None:
+    put(saver, 1, {"m": messages(1)})
+    saver.put_writes(at(1), [("m", messages(2))], "task")
+    put(saver, 2, {"m": messages(1, 2)}, 1, run_id="gone")
+    before = saver.get_tuple(at(1))
+    saver.delete_for_runs(["gone"])
+    assert saver.get_tuple(at()) == before
+
+
+class Deltas(TypedDict):
+    log: Annotated[
+        list[int],
+        DeltaChannel(lambda s, w: [*s, *(n for each in w for n in each)], snapshot_frequency=4),
+    ]
+    total: Annotated[int, operator.add]
+
+
+def test_no_pruning_severs_a_delta_chain(saver: ThreadlineSaver) -> None:
+    builder = StateGraph(Deltas)
+    builder.add_node("add", lambda state: {"log": [len(state["log"])], "total": 1})
+    builder.add_edge(START, "add")
+    builder.add_edge("add", END)
+    graph = builder.compile(checkpointer=saver)
+    for number in range(7):
+        graph.invoke({"log": [100 + number], "total": 0}, at())
+        before = graph.get_state(at()).values
+        saver.prune(["t"])
+        assert graph.get_state(at()).values == before
+        assert len(list(saver.list(at()))) <= 12
+    assert len(before["log"]) == 14
+    saver.copy_thread("t", "copy")
+    assert graph.get_state(at(thread="copy")).values == before
+
+
+# Threadline's own -----------------------------------------------------------------------------------------
+
+
+async def test_threads_are_listed_verified_exported_and_imported(
+    make_checkpointer: Callable[[], BaseCheckpointer],
+) -> None:
+    ours, theirs = make_checkpointer(), make_checkpointer()
+    saver = ThreadlineSaver(ours)
+    for number in range(1, 30):
+        put_values = {"m": messages(*range(number)), "big": f"{number // 10}" * 5000}
+        await aput(saver, number, put_values, number - 1 or None)
+    await saver.aput_writes(at(29), [("m", messages(30)), ("x", b"\xff")], "task")
+    assert [each.thread_id for each in await ours.alist_threads({"app": "langgraph"})] == ["t"]
+    assert await ours.alist_threads({}) == []
+    report = await ours.averify(THREAD)
+    assert report.ok, report.problems
+    assert report.checkpoints == 29
+    file = io.BytesIO()
+    await ours.aexport({"app": "langgraph"}, file)
+    file.seek(0)
+    await theirs.aimport(file)
+    expected = [each async for each in saver.alist(at())]
+    assert [each async for each in ThreadlineSaver(theirs).alist(at())] == expected
+
+
+async def aput(saver: ThreadlineSaver, number: int, values: dict[str, Any], parent: Any) -> None:
+    versions = dict.fromkeys(values, number)
+    checkpoint: Any = {
+        "v": 4,
+        "id": id_of(number),
+        "ts": "2026-01-01T00:00:00+00:00",
+        "channel_values": values,
+        "channel_versions": versions,
+        "versions_seen": {},
+        "updated_channels": None,
+    }
+    await saver.aput(at(parent), checkpoint, {"step": number}, versions)
+
+
+def test_owners_keep_threads_apart(checkpointer: BaseCheckpointer) -> None:
+    saver = ThreadlineSaver(checkpointer, user_key="user_id")
+
+    def of(user: str) -> Any:
+        return {"configurable": {"thread_id": "t", "checkpoint_ns": "", "user_id": user}}
+
+    checkpoint: Any = {
+        "v": 4, "id": id_of(1), "ts": "", "channel_values": {"a": 1}, "channel_versions": {"a": 1},
+        "versions_seen": {}, "updated_channels": None,
+    }  # fmt: skip
+    saver.put(of("alice"), checkpoint, {}, {"a": 1})
+    assert saver.get_tuple(of("alice")) is not None
+    assert saver.get_tuple(of("bob")) is None
+    with pytest.raises(ThreadNotFoundError):
+        saver.put_writes(
+            {"configurable": {**of("bob")["configurable"], "checkpoint_id": id_of(1)}},
+            [("a", 1)],
+            "t",
+        )
+
+
+def test_a_message_is_stored_once(checkpointer: BaseCheckpointer) -> None:
+    saver = ThreadlineSaver(checkpointer)
+    for number in range(1, 41):
+        said = HumanMessage(
+            "".join(chr(33 + (number * n) % 90) for n in range(2000)), id=str(number)
+        )
+        history = saver.get_tuple(at())
+        known = history.checkpoint["channel_values"].get("m", []) if history else []
+        put(
+            saver,
+            3 * number,
+            {"m": known, "__start__": {"m": [said]}},
+            3 * number - 2 if known else None,
+        )
+        saver.put_writes(at(3 * number), [("m", [said])], "input", "~p, __start__")
+        put(saver, 3 * number + 1, {"m": [*known, said]}, 3 * number)
+    store = checkpointer.store
+    slots = store.read(THREAD, SlotQuery("w"))
+    assert len(slots) == 80
+    assert sum(len(slot.payload) for slot in slots) < 80 * 80
+    sizes = [row.bytes for row in store.read(THREAD, CheckpointQuery())]
+    assert sum(sizes) < 40 * 2800
+
+
+# Many writers ---------------------------------------------------------------------------------------------
+
+
+def test_sixteen_threads_put_into_one_thread_and_into_many(saver: ThreadlineSaver) -> None:
+    def one(number: int) -> None:
+        put(
+            saver,
+            number,
+            {"m": messages(number)},
+            thread="shared" if number % 2 else f"own-{number}",
+        )
+        saver.put_writes(
+            at(number, "shared" if number % 2 else f"own-{number}"), [("m", 1)], "task"
+        )
+
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(one, range(1, 65)))
+    shared = list(saver.list(at(thread="shared")))
+    assert [each.checkpoint["id"] for each in shared] == [id_of(n) for n in range(63, 0, -2)]
+    for each in shared:
+        number = int(each.checkpoint["id"][-12:], 16)
+        assert each.checkpoint["channel_values"]["m"] == messages(number)
+        assert each.pending_writes == [("task", "m", 1)]
+    for number in range(2, 65, 2):
+        assert saver.get_tuple(at(thread=f"own-{number}")) is not None
+
+
+def test_calls_of_one_task_at_once_lose_no_write(saver: ThreadlineSaver) -> None:
+    put(saver, 1, {})
+
+    def one(number: int) -> None:
+        saver.put_writes(at(1), [("a", n) for n in range(number)], "task")
+
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(one, range(1, 33)))
+    assert saver.get_tuple(at()).pending_writes == [("task", "a", n) for n in range(32)]  # type: ignore[union-attr]
+
+
+def test_two_savers_of_one_store_see_each_other(checkpointer: BaseCheckpointer) -> None:
+    savers = [ThreadlineSaver(checkpointer), ThreadlineSaver(checkpointer)]
+    for number in range(1, 9):
+        put(
+            savers[number % 2],
+            number,
+            {"m": messages(*range(number)), "a": AIMessage("x", id="a")},
+            number - 1 or None,
+        )
+        savers[number // 2 % 2].put_writes(at(number), [("m", messages(number))], "task")
+    for saver in savers:
+        found = list(saver.list(at()))
+        assert [len(each.checkpoint["channel_values"]["m"]) for each in found] == list(
+            range(8, 0, -1)
+        )
+        assert all(each.pending_writes for each in found)
