@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import wait
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -571,6 +572,9 @@ def test_a_checkpointer_keeps_to_its_policy_by_itself(make: Make) -> None:
     while len(checkpointer.list_checkpoints(CONFIG)) > 16 + 8 and time.monotonic() < deadline:
         time.sleep(0.02)
         writer.put()
+    keeper = checkpointer._keeper
+    assert keeper is not None
+    wait(list(keeper._waiting.values()), 10)  # What is listed must still be there when it is read.
     assert len(writer.check()) <= 16 + 8
     # And without being given one, `prune` takes that policy.
     checkpointer.prune(CONFIG)
