@@ -35,6 +35,7 @@ from threadline.batch import ThreadRow as ThreadRow
 from threadline.batch import holds as holds
 from threadline.batch import judge as judge
 from threadline.batch import judge_again as judge_again
+from threadline.history.row import ROW_BYTES
 from threadline.history.row import Blob as Blob
 from threadline.history.row import Range as Range
 from threadline.history.row import Row as Row
@@ -119,6 +120,8 @@ class Backend(ABC):
     name: ClassVar[str]
     #: Whether calls wait on a network, so that sync callers need a loop of their own.
     suspends: ClassVar[bool] = False
+    #: How many bytes (before compression) a row of a log takes before the next one begins.
+    row_bytes: ClassVar[int] = ROW_BYTES
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop | None:

@@ -15,7 +15,6 @@ from threadline.codec.rows import JSON, Items, items_of, join, unpack
 from threadline.codec.values import encode
 from threadline.errors import CorruptionError
 from threadline.history.logs import (
-    ROW_BYTES,
     Growth,
     Mark,
     grow,
@@ -24,7 +23,7 @@ from threadline.history.logs import (
     read_marks,
     write_marks,
 )
-from threadline.history.row import Row
+from threadline.history.row import ROW_BYTES, Row
 from threadline.testing.strategies import small_values
 
 CODEC = Codec()

@@ -68,7 +68,7 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Make]:
 @pytest.fixture
 def short_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     """Many rows from few items."""
-    monkeypatch.setattr("threadline.history.logs.ROW_BYTES", 600)
+    monkeypatch.setattr("threadline.backend.Backend.row_bytes", 600)
 
 
 class Writer:

@@ -62,10 +62,13 @@ def plain_slots(batch: Batch) -> bool:
 
 class Commits:
     """The commits of one store. `projected`: a projection makes derived words again, so that they are not stored.
-    `now`: the time by the store's clock in microseconds, None for the server's."""
+    `relaxed`: a commit need not be on the disk when it returns. `now`: the time by the store's clock in microseconds,
+    None for the server's."""
 
-    def __init__(self, sql: Sql, projected: bool, now: Callable[[], int | None]) -> None:
-        self.sql, self.projected, self.now = sql, projected, now
+    def __init__(
+        self, sql: Sql, *, projected: bool, relaxed: bool, now: Callable[[], int | None]
+    ) -> None:
+        self.sql, self.projected, self.relaxed, self.now = sql, projected, relaxed, now
 
     async def commit(self, connection: Connection, batch: Batch) -> Commit:
         """Commit a plain batch. Raises Refused."""
@@ -121,6 +124,7 @@ class Commits:
             parameters |= dict.fromkeys(("requires", "known", "assumes_gc", "assumes_rev"))
         said = batch.thread
         parts = {
+            "relaxed": self.relaxed,
             "fence": bool(batch.requires_slots) and not judged,
             "checkpoint": batch.checkpoint is not None,
             "rows": bool(batch.rows or batch.merged),

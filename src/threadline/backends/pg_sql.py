@@ -139,11 +139,13 @@ def _joined(parts: frozenset[str], create: bool) -> str:
             instead |= nothing
     steps = [
         Part("t", "create_thread" if create else "lock_row"),
+        *([Part("z", "relax")] if "relaxed" in parts else []),
         *([Part("f", "hold_slots")] if "fence" in parts else []),
         Part("h", "create_head" if create else "move_head"),
         *(step for name, step in PARTS.items() if name in parts),
         Part("u", "created" if create else "move_thread"),
         Part("j", "remember"),
     ]
+    told = ["j", "u", *(["z"] if "relaxed" in parts else [])]
     texts = [f"{alias} AS (\n{_expanded(_texts()[name], **instead)}\n)" for alias, name in steps]
-    return "WITH " + ", ".join(texts) + "\nSELECT j.*, u.incarnation FROM j, u"
+    return "WITH " + ", ".join(texts) + "\nSELECT j.*, u.incarnation FROM " + ", ".join(told)

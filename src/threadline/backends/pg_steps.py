@@ -116,6 +116,8 @@ class _Steps:
         await self._do("revive_thread", **names, user=user, **born)
 
     async def _erase(self) -> Commit:
+        if self._commits.relaxed:
+            await self._do("relax")
         await self._do("erase_content")
         (row,) = await self._do("erase_thread", now=self._commits.now())
         commit = Commit(row["rev"], row["at"], row["incarnation"])

@@ -63,6 +63,8 @@ class PostgresBackend(Backend):
 
     name: ClassVar[str] = "postgres"
     suspends: ClassVar[bool] = True
+    # Compressed, a row fits beside others on a page: it is rewritten there, and not out of line (TOAST).
+    row_bytes: ClassVar[int] = 4 * 1024
 
     def __init__(
         self,
@@ -74,12 +76,15 @@ class PostgresBackend(Backend):
         user_ids: UserIds = "string",
         partitions: int | None = None,
         timeout: float = 10.0,
+        relaxed: bool = False,
         close_pool: bool = False,
         projection: Projection | None = None,
     ) -> None:
         self._sql = Sql(schema, user_ids)
         self._link = Link(Dsn(dsn), pool, config)
-        self._commits = Commits(self._sql, projection is not None, self._now)
+        self._commits = Commits(
+            self._sql, projected=projection is not None, relaxed=relaxed, now=self._now
+        )
         self.now_us: Callable[[], int] | None = None
         self._partitions, self._timeout, self._close_pool = partitions, timeout, close_pool
         self._closed = False

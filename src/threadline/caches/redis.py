@@ -110,7 +110,7 @@ class RedisCache:
     pool_config: settings for the connections of a URL (see redis-py), e.g. `{"max_connections": 50}`. ttl: seconds
     that an entry lives since it was last written or confirmed, default a day; spread by a tenth. max_threads: of how
     many threads entries are kept, the least recently used go first; default None: as many as there are. timeout:
-    seconds in which an operation ends, default 0.05.
+    seconds in which an operation ends, default 0.05. close_given: `close` closes a caller's client or pool, too.
     """
 
     def __init__(
@@ -123,6 +123,7 @@ class RedisCache:
         ttl: float = TTL,
         max_threads: int | None = None,
         timeout: float = TIMEOUT,
+        close_given: bool = False,
     ) -> None:
         if not ttl > 0 or not timeout > 0:
             raise ValueError("ttl and timeout are seconds, more than 0")
@@ -130,7 +131,12 @@ class RedisCache:
             raise ValueError(f"max_threads must be 1 or more, not {max_threads}")
         self.counts = CacheCounts()
         self._clients = Clients(
-            url, client=client, pool=pool, pool_config=pool_config, timeout=timeout
+            url,
+            client=client,
+            pool=pool,
+            pool_config=pool_config,
+            timeout=timeout,
+            close_given=close_given,
         )
         self._ttl, self._max_threads, self._timeout = ttl, max_threads, timeout
         self._breaker = Breaker(changed=self._changed)

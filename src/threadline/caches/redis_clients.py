@@ -37,6 +37,7 @@ class Clients:
         pool: ConnectionPool | None = None,
         pool_config: Mapping[str, Any] | None = None,
         timeout: float,
+        close_given: bool = False,
     ) -> None:
         if sum(each is not None for each in (url, client, pool)) != 1:
             raise ValueError("a cache needs one of: a URL, a client, a connection pool")
@@ -48,7 +49,7 @@ class Clients:
             raise TypeError(
                 f"the pool must be a redis.asyncio.ConnectionPool, not {type(pool).__name__}"
             )
-        self._url, self._timeout = url or "", timeout
+        self._url, self._timeout, self._close_given = url or "", timeout, close_given
         self._config = dict(pool_config or {})
         self._given: Client | None = client
         if pool is not None:
@@ -103,14 +104,26 @@ class Clients:
             await client.aclose()
 
     async def close(self) -> None:
-        """Close the clients that were made here: that of the running loop, and those of other loops that still run."""
+        """Close the clients that were made here: that of the running loop, and those of other loops that still run;
+        and a caller's, when that was asked for."""
         here = asyncio.get_running_loop()
         with self._lock:
-            ours = dict(self._ours) if self._pid == os.getpid() else {}
+            closing_all: dict[asyncio.AbstractEventLoop, Any] = {}
+            if self._pid == os.getpid():
+                closing_all.update(self._ours)
+                if self._close_given and self._given is not None:
+                    closing_all[(self._bound() if self._bound else None) or here] = self._given
             self._ours.clear()
-        for loop, client in ours.items():
+        for loop, client in closing_all.items():
             if loop is here:
-                await client.aclose()
+                await _close(client)
             elif loop.is_running():
-                closing = asyncio.run_coroutine_threadsafe(client.aclose(), loop)
+                closing = asyncio.run_coroutine_threadsafe(_close(client), loop)
                 await asyncio.wait([asyncio.wrap_future(closing)], timeout=1.0)
+
+
+async def _close(client: Any) -> None:
+    await client.aclose()
+    pool = getattr(client, "connection_pool", None)
+    if pool is not None:  # A client does not close a pool that it was given.
+        await pool.disconnect()

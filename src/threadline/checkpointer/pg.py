@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from threadline.backends.postgres import PostgresBackend
+from threadline.cache import SharedCache
 from threadline.caches.local import LocalCache
 from threadline.checkpointer.base import BaseCheckpointer
 from threadline.checkpointer.messages import projection
@@ -14,17 +15,26 @@ from threadline.history.retention import RetentionPolicy
 
 
 class PgCheckpointer(BaseCheckpointer):
-    """Keeps state, messages and threads in a schema of a PostgreSQL database (15 or newer).
+    """Keeps state, messages and threads in a schema of a PostgreSQL database (15 or newer), with a cache on Redis or
+    Valkey if you name one.
 
-    postgres_dsn: `postgresql://user@host:5432/database`; `postgres://` and `postgresql+asyncpg://` mean the same. None:
-    DATABASE_URL or the PG* variables, read when the first connection is made. pg_pool: an asyncpg pool of yours,
-    instead; it is used on its own event loop and not changed. pool_config: for a pool of ours, arguments of
+    The database. postgres_dsn: `postgresql://user@host:5432/database`; `postgres://` and `postgresql+asyncpg://` mean
+    the same. None: DATABASE_URL or the PG* variables, read when the first connection is made. pg_pool: an asyncpg pool
+    of yours, instead; it is used on its own event loop and not changed. pool_config: for a pool of ours, arguments of
     `asyncpg.create_pool`, such as `max_size` (default 16). schema: where the tables lie, made when missing.
     user_id_type: the type of the column of user ids, "string" (default; takes numbers too), "int" (32 bits) or
     "bigint"; other user ids are refused. partitions: hash partitions of each table of a new store; default: none.
-    release_resources: True closes what you handed in, too, when this is released; default: only what was opened here.
     durability: "strict" (default), or "relaxed": the last commits may go with a crash of the server. timeout: seconds
-    in which every call ends, default 10. Other arguments: see `BaseCheckpointer`.
+    in which every call ends, default 10.
+
+    The cache. redis_url: `redis://host:6379/0`; or redis: a `redis.asyncio` client of yours; or redis_pool: a
+    connection pool of yours. redis_pool_config: for connections of ours, settings of redis-py. cache_ttl: seconds that
+    a copy is kept since it was written or confirmed, default a day. max_cached_threads: of how many threads copies are
+    kept, in all processes together; default: no bound. max_stale: for how many seconds (at most 60, default 2)
+    `aget_state_cache` may serve a copy without asking the database; `aget_state` always asks.
+
+    release_resources: True closes what you handed in, too, when this is released; default: only what was opened here.
+    Other arguments: see `BaseCheckpointer`.
     """
 
     def __init__(
@@ -33,10 +43,17 @@ class PgCheckpointer(BaseCheckpointer):
         *,
         pg_pool: Any | None = None,
         pool_config: Mapping[str, Any] | None = None,
+        redis_url: str | None = None,
+        redis: Any | None = None,
+        redis_pool: Any | None = None,
+        redis_pool_config: Mapping[str, Any] | None = None,
         schema: str = "public",
         user_id_type: Literal["string", "int", "bigint"] = "string",
         partitions: int | None = None,
-        release_resources: bool | None = None,
+        cache_ttl: float = 86_400,
+        max_cached_threads: int | None = None,
+        max_stale: float = 2.0,
+        release_resources: bool = False,
         durability: Literal["strict", "relaxed"] = "strict",
         timeout: float = 10.0,
         state_class: type | None = None,
@@ -52,13 +69,37 @@ class PgCheckpointer(BaseCheckpointer):
             user_ids=user_id_type,
             partitions=partitions,
             timeout=timeout,
+            relaxed=_is_relaxed(durability),
+            close_pool=release_resources,
             projection=projection(Codec()),
         )
+        shared: SharedCache | None = None
+        if any(each is not None for each in (redis_url, redis, redis_pool)):
+            # redis-py is imported only by those who use it.
+            from threadline.caches.redis import RedisCache
+
+            shared = RedisCache(
+                redis_url,
+                client=redis,
+                pool=redis_pool,
+                pool_config=redis_pool_config,
+                ttl=cache_ttl,
+                max_threads=max_cached_threads,
+                close_given=release_resources,
+            )
         super().__init__(
             backend,
             LocalCache(),
+            shared=shared,
+            max_stale=max_stale,
             state_class=state_class,
             require_user=require_user,
             require_base=require_base,
             retention=retention,
         )
+
+
+def _is_relaxed(durability: str) -> bool:
+    if durability not in ("strict", "relaxed"):
+        raise ValueError(f'durability must be "strict" or "relaxed", not {durability!r}')
+    return durability == "relaxed"

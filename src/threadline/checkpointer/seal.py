@@ -41,16 +41,16 @@ async def seal_plan(
     engine: Engine, address: Address, key: bytes, plan: Plan, ground: Ground
 ) -> Sealed:
     """Seal a plan; reads the open rows that it adds to, unless this process has them."""
-    codec, marks = engine.codec, list(plan.marks)
+    codec, marks, row_bytes = engine.codec, list(plan.marks), engine.backend.row_bytes
     rows: list[Row] = []
     merged: list[Row] = []
     size = 0
     tails: dict[int, Items] = dict(ground.snapshot.tails) if ground.snapshot else {}
     for log, items in sorted(plan.appends.items()):
         tail = tails.pop(log, None)
-        if items and tail is None and joins(marks[log], items):
+        if items and tail is None and joins(marks[log], items, row_bytes):
             tail = await _read_tail(engine, address, key, log, marks[log])
-        growth = grow(log, marks[log], items, codec, tail)
+        growth = grow(log, marks[log], items, codec, tail, row_bytes=row_bytes)
         marks[log] = growth.mark
         rows += growth.rows
         merged += growth.replaced

@@ -170,7 +170,8 @@ class Store:
         mark: where the log stands (the `marks` of a `Head`, read by `read_marks`); tail: the items of its open row, as
         the last `Growth` or `open_row` gave them, without which a new row is begun; kind: 16 or more.
         """
-        return grow(log, mark, items, self._engine.codec, tail, kind)
+        row_bytes = self._engine.backend.row_bytes
+        return grow(log, mark, items, self._engine.codec, tail, kind, row_bytes)
 
     def open_row(self, row: Row) -> Items:
         """The items of a row of a log. Raises CorruptionError."""

@@ -1,8 +1,9 @@
 """The logs of a namespace: where each ends, and how its rows are written. Pure.
 
-The last row of a log is open: what a put appends is joined to it, in place, until it holds 24 KB (before
-compression); then the next put begins another. So a row compresses like a text and not like a message, a put
-touches one row of a log whatever its length, and reading stays a short range scan. A larger item has a row of its own.
+The last row of a log is open: what a put appends is joined to it, in place, until it holds so many bytes (before
+compression, 24 KB unless the backend likes them smaller); then the next put begins another. So a row compresses like a
+text and not like a message, a put touches one row of a log whatever its length, and reading stays a short range scan. A
+larger item has a row of its own.
 """
 
 from __future__ import annotations
@@ -16,10 +17,7 @@ from threadline.codec.digest import EMPTY, extend, item_digest
 from threadline.codec.envelope import Codec, Where
 from threadline.codec.rows import JSON, Items, items_of, join, unpack
 from threadline.errors import CorruptionError
-from threadline.history.row import Row
-
-#: How many bytes (before compression) a row takes before the next one begins.
-ROW_BYTES = 24 * 1024
+from threadline.history.row import ROW_BYTES, Row
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +67,9 @@ def read_marks(data: bytes) -> list[Mark]:
         raise CorruptionError(f"the marks of a head are damaged: {error!r}") from None
 
 
-def joins(mark: Mark, items: Sequence[bytes]) -> bool:
+def joins(mark: Mark, items: Sequence[bytes], row_bytes: int = ROW_BYTES) -> bool:
     """Whether these items go into the open row, so that its items are needed."""
-    return mark.open < mark.end and mark.open_bytes + len(items[0]) < ROW_BYTES
+    return mark.open < mark.end and mark.open_bytes + len(items[0]) < row_bytes
 
 
 def grow(
@@ -81,15 +79,21 @@ def grow(
     codec: Codec,
     tail: Items | None = None,
     kind: int = JSON,
+    row_bytes: int = ROW_BYTES,
 ) -> Growth:
     """Append items (their bytes) to a log.
 
     tail: the items of the open row; without them, or when the first item does not fit beside them, the items begin
-    a row of their own. kind: of every item in this log.
+    a row of their own. kind: of every item in this log. row_bytes: how many bytes a row takes before the next one
+    begins.
     """
     if not items:
         return Growth(mark, tail=tail)
-    if tail is None or not joins(mark, items) or len(tail.lengths) != mark.end - mark.open:
+    if (
+        tail is None
+        or not joins(mark, items, row_bytes)
+        or len(tail.lengths) != mark.end - mark.open
+    ):
         tail, start, begin = None, mark.end, mark.prefix
     else:
         start, begin = mark.open, mark.open_prefix
@@ -97,7 +101,7 @@ def grow(
     size = 0
     position, prefix = mark.end, mark.prefix
     last = Items((), b"")
-    for group in _by_bytes(items, mark.open_bytes if tail else 0):
+    for group in _by_bytes(items, mark.open_bytes if tail else 0, row_bytes):
         prefix = extend(prefix, [item_digest(kind, item) for item in group])
         last = join([tail, items_of(group)]) if tail else items_of(group)
         position += len(group)
@@ -120,10 +124,10 @@ def open_row(row: Row, codec: Codec) -> Items:
     return unpack(data, row.count)
 
 
-def _by_bytes(items: Sequence[bytes], filled: int) -> Iterator[list[bytes]]:
+def _by_bytes(items: Sequence[bytes], filled: int, row_bytes: int) -> Iterator[list[bytes]]:
     group: list[bytes] = []
     for item in items:
-        if group and filled + len(item) >= ROW_BYTES:
+        if group and filled + len(item) >= row_bytes:
             yield group
             group, filled = [], 0
         group.append(item)

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+#: How many bytes (before compression) a row of a log takes before the next one begins.
+ROW_BYTES = 24 * 1024
+
 
 class Range(NamedTuple):
     """Positions `start` (inclusive) to `end` (exclusive) of log number `log` of a thread and namespace."""

@@ -52,6 +52,10 @@ VALUES ('salt', uuid_send(gen_random_uuid())), ('user_ids', convert_to(:user_ids
 -- scan: a handful of rows
 SELECT key, value FROM tl.store
 
+-- relax --
+-- This commit need not be on the disk when it returns.
+SELECT set_config('synchronous_commit', 'off', true)
+
 -- lock_row --
 -- The thread's row, locked, if a commit may be made onto it as it is.
 -- part: of put
