@@ -24,15 +24,11 @@ class SqliteMachine(CheckpointerMachine):
     durable = True
 
     def open(self) -> BaseCheckpointer:
-        self.folder = tempfile.TemporaryDirectory()
+        self.folder = self._stack.enter_context(tempfile.TemporaryDirectory())
         return self.reopen()
 
     def reopen(self) -> BaseCheckpointer:
-        return SqliteCheckpointer(Path(self.folder.name) / "memory.db", durability="relaxed")
-
-    def teardown(self) -> None:
-        super().teardown()
-        self.folder.cleanup()
+        return SqliteCheckpointer(Path(self.folder) / "memory.db", durability="relaxed")
 
 
 @pytest.mark.parametrize("machine", [MemoryMachine, SqliteMachine])

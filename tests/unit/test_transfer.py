@@ -104,3 +104,10 @@ def test_an_import_is_equal(stores: list[BaseCheckpointer]) -> None:
     )
     for store in stores:
         store.release()
+
+
+def test_a_thread_without_a_default_namespace_gets_none() -> None:
+    here, there = InMemoryCheckpointer(), InMemoryCheckpointer()
+    here.put_state({"thread_id": "t", "namespace": "sub"}, {"n": 1})
+    there.import_(io.BytesIO(exported(here)))
+    assert exported(there) == exported(here)

@@ -83,10 +83,11 @@ class Importer:
         head = await self._engine.backend.read_head(key, address.ns_key, None, content=False)
         if head.thread is None:
             return
-        query = SlotQuery(PARTIAL)
-        if await self._engine.backend.read_slots(key, bytes(8), None, query):
-            await self._erase(address)
-            return
+        for namespace in await self._engine.backend.read_namespaces(key, None):
+            ns, query = namespace_key(namespace), SlotQuery(PARTIAL)
+            if await self._engine.backend.read_slots(key, ns, None, query):
+                await self._erase(address)
+                return
         raise ValueError(
             f"thread {address.thread_id!r} is there already; nothing was imported. Delete it first, or import elsewhere"
         )
@@ -115,8 +116,7 @@ class Importer:
             said = dataclasses.replace(
                 said, info=sealed.data, title=title, terms=terms, key_id=sealed.key_id
             )
-        partial = SlotPut(Slot(kind=PARTIAL, key="partial"))
-        life = await self._write(address, create=True, thread=said, slots=(partial,))
+        life, first = b"", address
         for namespace, content in _by_namespace(parts):
             here = read_config(
                 {
@@ -126,11 +126,20 @@ class Importer:
                     "namespace": namespace["namespace"],
                 }
             )
-            await self._namespace(here, namespace, content, life.incarnation, counts)
+            if not life:
+                life, first = await self._begin(here, said), here
+            await self._namespace(here, namespace, content, life, counts)
+        if not life:
+            await self._begin(address, said)
         done = SlotPut(Slot(kind=PARTIAL, key="partial"), "delete")
         # Exports of the first release do not say when a thread was last active.
         active = ThreadPut(activity_at=_moment(record.get("activity_at") or record["created_at"]))
-        await self._write(address, slots=(done,), thread=active)
+        await self._write(first, slots=(done,), thread=active)
+
+    async def _begin(self, address: Address, said: ThreadPut) -> bytes:
+        """Let the thread come into being, in its first namespace, marked as not finished; its incarnation."""
+        partial = SlotPut(Slot(kind=PARTIAL, key="partial"))
+        return (await self._write(address, create=True, thread=said, slots=(partial,))).incarnation
 
     async def _namespace(
         self,

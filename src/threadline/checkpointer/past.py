@@ -19,6 +19,7 @@ from threadline.backend import (
     Reason,
     Refused,
     ThreadPut,
+    ThreadRow,
 )
 from threadline.checkpointer.engine import ATTEMPTS, Engine, kinds, read_op_id, refuse
 from threadline.checkpointer.reads import Reads, as_checkpoint
@@ -190,13 +191,7 @@ class Past:
             marks=write_marks(marks),
             checkpoint=row,
             checkpoint_terms=terms_of(metadata) if metadata else (),
-            thread=ThreadPut(
-                lineage=lineage.data,
-                owner=thread.user,
-                info=thread.info,
-                title=thread.title,
-                key_id=thread.key_id,
-            ),
+            thread=self._forked(lineage.data, thread, there),
             copy=CopyFrom(
                 key,
                 source.ns_key,
@@ -206,6 +201,23 @@ class Past:
                 row.blob_refs,
                 old.created_at if past else None,
             ),
+        )
+
+    def _forked(self, lineage: bytes, source: ThreadRow, there: Head) -> ThreadPut:
+        """What a fork brings: whose it is and how it is described; a thread that was there keeps its own."""
+        if there.thread is not None:
+            return ThreadPut(lineage=lineage)
+        terms: tuple[int, ...] = ()
+        if source.info is not None:
+            said = self._engine.open(source.info, source.key_id, Where("thread"))
+            terms = terms_of(said.get("metadata") or {})
+        return ThreadPut(
+            lineage=lineage,
+            owner=source.user,
+            info=source.info,
+            title=source.title,
+            terms=terms,
+            key_id=source.key_id,
         )
 
     async def _copied_marks(

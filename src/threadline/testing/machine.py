@@ -7,10 +7,10 @@
     def test_machine():
         play(MyMachine)
 
-A run puts, edits, appends, forks, deletes, redacts, retries and restarts, as several users, through the async or the
-sync face; after every step, heads, histories, messages and lists of threads are those of the model. Time and
-randomness are fixed, so that a failure comes again. About 2,000 steps; 20,000 with the environment variable
-THREADLINE_SOAK=1.
+A run puts, edits, appends, names, rolls back, forks, prunes, deletes, redacts, erases, retries, restarts and moves to
+another store, as several users, through the async or the sync face; after every step, heads, histories, messages and
+lists of threads are those of the model. Time and randomness are fixed, so that a failure comes again. About 2,000
+steps; 20,000 with the environment variable THREADLINE_SOAK=1.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from hypothesis.stateful import initialize, invariant, run_state_machine_as_test
 
 from threadline.testing.machine_base import PLACES, agree, agree_on_checkpoint, config_of
 from threadline.testing.machine_messages import MessageRules
+from threadline.testing.machine_past import PastRules
 from threadline.testing.machine_states import StateRules
 from threadline.testing.machine_threads import ThreadRules, timeless
 from threadline.testing.model import Place, Space
@@ -33,7 +34,7 @@ from threadline.testing.model import Place, Space
 RUN, SHORT, LONG = 50, 2_000, 20_000
 
 
-class CheckpointerMachine(StateRules, MessageRules, ThreadRules):
+class CheckpointerMachine(StateRules, MessageRules, ThreadRules, PastRules):
     """The machine. A subclass gives `open`, and where the store survives its checkpointer, `durable` and `reopen`."""
 
     @initialize(face=st.sampled_from(["sync", "async"]))

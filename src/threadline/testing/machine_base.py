@@ -16,7 +16,8 @@ from threadline import clock
 from threadline.checkpointer import BaseCheckpointer
 from threadline.errors import ConflictError, ThreadlineError
 from threadline.model import Checkpoint
-from threadline.testing.model import Handle, Place, User, Version, World
+from threadline.testing.model import Handle, Place, User, Version
+from threadline.testing.model_past import PastWorld
 from threadline.testing.strategies import faithful
 
 THREADS = ("t1", "t2", "t3")
@@ -63,7 +64,7 @@ class Table(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.world, self.handles, self.done = World(), list[Handle](), list[Done]()
+        self.world, self.handles, self.done = PastWorld(), list[Handle](), list[Done]()
         self.loop: asyncio.AbstractEventLoop | None = None
         self.writes, self._now = 0, 1_700_000_000_000_000
         self._stack = ExitStack()

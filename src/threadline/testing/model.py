@@ -22,7 +22,7 @@ Place = tuple[str, str]
 
 @dataclass(frozen=True)
 class Version:
-    """One version of a state, as it was put. `state` is None where it was cleared."""
+    """One version of a state, as it was put. `state` is None where it was cleared. `at`: the commit that made it."""
 
     version: int
     state: Any
@@ -31,6 +31,7 @@ class Version:
     parent: int | None
     base: int | None
     life: int
+    at: int
 
     @property
     def kind(self) -> type:
@@ -40,10 +41,11 @@ class Version:
 
 @dataclass
 class Kept:
-    """One message of a log, and the metadata that was put beside it."""
+    """One message of a log, the metadata that was put beside it, and the commit that put it."""
 
     message: Message
     beside: dict[str, Any]
+    at: int
 
     def read(self) -> Message:
         """The message as it is read."""
@@ -70,6 +72,8 @@ class Thread:
     info: ThreadInfo | None = None
     lineage: Lineage | None = None
     active: int = 0
+    #: Whether its rows may hold items that none of its versions shows: what a prune or a fork leaves in shared rows.
+    loose: bool = False
 
 
 @dataclass
@@ -241,6 +245,7 @@ class World:
             parent,
             parent if had_base else None,
             self.threads[thread_id].life,
+            self.commits,
         )
         space.versions[number] = kept
         space.head = self.last[place] = number
@@ -306,7 +311,7 @@ class World:
             fresh = copy.deepcopy(message)
             there = [kept for kept in space.log if kept.message.message_id == message.message_id]
             if not there:
-                space.log.append(Kept(fresh, dict(beside)))
+                space.log.append(Kept(fresh, dict(beside), self.commits))
             elif on_duplicate == "replace":
                 there[0].message = fresh
                 there[0].beside = dict(beside) or there[0].beside
