@@ -148,9 +148,15 @@ class ThreadRules(Table):
             place = (done.config["thread_id"], done.config.get("namespace", ""))
             done.handle.moved(place, done.life, done.answer.version)
         if same_life or not _lost_with_the_thread(done):
-            agree(
-                f"repeated {done.name}", _answer(answer, same_life), _answer(done.answer, same_life)
-            )
+            whole = same_life and self._is_there(done)
+            agree(f"repeated {done.name}", _answer(answer, whole), _answer(done.answer, whole))
+
+    def _is_there(self, done: Done) -> bool:
+        """Whether a version that was made has not been pruned: else little more than its number is known."""
+        if not isinstance(done.answer, Checkpoint):
+            return True
+        place = done.answer.thread_id, done.answer.namespace
+        return done.answer.version in self.world.space(place, None).versions
 
     @precondition(lambda self: self.durable)
     @rule()
