@@ -55,6 +55,7 @@ def calls() -> dict[str, tuple[tuple[Any, ...], dict[str, Any]]]:
         "adelete_thread": ((CONFIG,), {}),
         "aerase_user": (({"user_id": "u"},), {}),
         "averify": ((CONFIG,), {}),
+        "astats": ((CONFIG,), {}),
         "aexport": ((CONFIG, io.BytesIO()), {}),
     }
 
@@ -68,7 +69,8 @@ def proxy(pg_dsn: str) -> Any:
 @pytest.fixture
 async def checkpointer(pg_dsn: str, proxy: FaultProxy) -> AsyncIterator[PgCheckpointer]:
     """With two states and a message, and connections that are open, through the proxy."""
-    async with PgCheckpointer(proxy.address(pg_dsn), timeout=DEADLINE) as checkpointer:
+    # Nothing is trusted, or `aget_state_cache` would answer without asking.
+    async with PgCheckpointer(proxy.address(pg_dsn), timeout=DEADLINE, max_stale=0) as checkpointer:
         message = Message.text_message("a word", message_id="m")
         state = AgentState(context=[message])
         await checkpointer.aput_state(CONFIG, state, messages=[message])
