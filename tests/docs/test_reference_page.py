@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,32 +18,41 @@ import pytest
 
 from threadline import ReleasedError, UnavailableError
 from threadline.backends.memory import MemoryBackend
-from threadline.checkpointer import BaseCheckpointer, InMemoryCheckpointer, SqliteCheckpointer
+from threadline.checkpointer import (
+    BaseCheckpointer,
+    InMemoryCheckpointer,
+    PgCheckpointer,
+    SqliteCheckpointer,
+)
 from threadline.model import AgentState, Message, ThreadInfo, ToolCallBlock
 
 CONFIG = {"thread_id": "conv_123", "user_id": "alice"}
 Make = Callable[..., BaseCheckpointer]
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
 def make(request: pytest.FixtureRequest, tmp_path: Path) -> Make:
     """Opens a checkpointer (of a subclass that is made by `mixin`, when given) on one and the same store."""
 
+    store = request.getfixturevalue("empty_store") if request.param == "postgres" else ""
+
     def opened(mixin: type | None = None) -> BaseCheckpointer:
-        if request.param == "memory":
-            kind, arguments = InMemoryCheckpointer, ()
-        else:
+        kind: type = InMemoryCheckpointer
+        arguments: tuple[Any, ...] = ()
+        if request.param == "sqlite":
             kind, arguments = SqliteCheckpointer, (tmp_path / "memory.db",)
+        elif request.param == "postgres":
+            kind, arguments = PgCheckpointer, (store,)
         return (type("Mixed", (mixin, kind), {}) if mixin else kind)(*arguments)
 
     return opened
 
 
 @pytest.fixture
-def checkpointer(make: Make) -> Iterator[BaseCheckpointer]:
+async def checkpointer(make: Make) -> AsyncIterator[BaseCheckpointer]:
     opened = make()
     yield opened
-    opened.release()
+    await opened.arelease()
 
 
 def said(text: str, role: Any = "user") -> Message:

@@ -126,10 +126,20 @@ class BaseCheckpointer(
 
     async def arelease(self) -> None:
         """Wait (at most 10 s) for calls of this checkpointer that were started as tasks, then close what it opened."""
-        await _finish_tasks_of(self)
+        if ours := _tasks_of(self):
+            await asyncio.wait(ours, timeout=RELEASE_WAIT)
         if self._keeper is not None:
             await self._keeper.close()
         await self._engine.release()
+
+    def release(self) -> None:
+        """`arelease` for sync code. Raises RuntimeError inside a loop on which calls of this checkpointer still run."""
+        if _tasks_of(self):
+            raise RuntimeError(
+                "calls of this checkpointer run on this thread's event loop, which a sync release cannot wait for: "
+                "`await arelease()`, the async method, instead"
+            )
+        self._run(self.arelease())
 
     async def __aenter__(self) -> Self:
         await self.asetup()
@@ -168,7 +178,6 @@ class BaseCheckpointer(
         return {"ok": True, "backend": self._engine.backend.name, **info.facts, **counts, **cache}
 
     setup = face(asetup)
-    release = face(arelease)
     health = face(ahealth)
 
 
@@ -180,15 +189,16 @@ def _seconds(max_stale: float) -> float:
     return float(max_stale)
 
 
-async def _finish_tasks_of(checkpointer: BaseCheckpointer) -> None:
-    """Wait for the tasks of this loop that run a method of this checkpointer, begun or not."""
+def _tasks_of(checkpointer: BaseCheckpointer) -> list[asyncio.Task[Any]]:
+    """The tasks of this loop that run a method of this checkpointer, begun or not."""
     try:
-        tasks = asyncio.all_tasks() - {asyncio.current_task()}
-    except RuntimeError:  # No loop is running: a sync release.
-        return
-    ours = [task for task in tasks if _belongs(task.get_coro(), checkpointer)]
-    if ours:
-        await asyncio.wait(ours, timeout=RELEASE_WAIT)
+        tasks = asyncio.all_tasks()
+        current = asyncio.current_task()
+    except RuntimeError:  # No loop is running.
+        return []
+    return [
+        task for task in tasks if task is not current and _belongs(task.get_coro(), checkpointer)
+    ]
 
 
 def _belongs(coroutine: object, checkpointer: BaseCheckpointer) -> bool:
