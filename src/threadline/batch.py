@@ -272,6 +272,13 @@ class Batch:
     erase: bool = False
 
     @property
+    def about(self) -> int | None:
+        """The version that this writes, else the first that it names: what its `Commit` says."""
+        if self.checkpoint is not None:
+            return self.checkpoint.version
+        return self.renames[0][0] if self.renames else None
+
+    @property
     def upkeep(self) -> bool:
         """Whether this is no activity of the thread: its `activity_at` stays."""
         return self.drop is not None or bool(self.forget)
@@ -279,7 +286,8 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """What a commit did. `version` is None when it wrote no checkpoint; `seqs` has the position of each entry of the
+    """What a commit did. `version` is the one that it wrote, else the first that it named, else
+    None; `seqs` has the position of each entry of the
     batch, in its order; `removed` counts entries taken away, `popped` are those taken by `pop_entries`, oldest first;
     `slots` says of each slot of the batch whether it was written. `duplicate`: the `op_id` had been committed
     before, and this is its result."""

@@ -138,7 +138,7 @@ class MemoryBackend(Backend):
             thread.journal[batch.op_id] = commit
             return commit
         space = thread.space(batch.ns, batch.namespace)
-        version = put_checkpoint(space, batch, at)
+        put_checkpoint(space, batch, at)
         if batch.copy is not None:
             origin = self._threads[batch.copy.key].spaces[batch.copy.ns]
             copy(origin, thread, space, batch.copy)
@@ -163,7 +163,9 @@ class MemoryBackend(Backend):
             message_count=sum(len(each.entries) for each in thread.spaces.values()),
             checkpoint_count=sum(len(each.checkpoints) for each in thread.spaces.values()),
         )
-        commit = Commit(thread.rev, at, row.incarnation, version, seqs, removed, popped, written)
+        commit = Commit(
+            thread.rev, at, row.incarnation, batch.about, seqs, removed, popped, written
+        )
         thread.journal[batch.op_id] = commit
         trim_journal(thread, at)
         return commit

@@ -108,8 +108,8 @@ def erase(thread: Thread) -> None:
     }
 
 
-def put_checkpoint(space: Space, batch: Batch, at: int) -> int | None:
-    """Write the rows, blobs, marks and checkpoint of a batch; returns the new version."""
+def put_checkpoint(space: Space, batch: Batch, at: int) -> None:
+    """Write the rows, blobs, marks and checkpoint of a batch."""
     space.rows.update({(row.log, row.start): row for row in batch.rows})
     for merged in batch.merged:
         for key, row in list(space.rows.items()):
@@ -122,13 +122,12 @@ def put_checkpoint(space: Space, batch: Batch, at: int) -> int | None:
         space.marks = batch.marks
     checkpoint = batch.checkpoint
     if checkpoint is None:
-        return None
+        return
     space.checkpoints[checkpoint.version] = dataclasses.replace(
         checkpoint, created_at=checkpoint.created_at or at
     )
     space.checkpoint_terms[checkpoint.version] = frozenset(batch.checkpoint_terms)
     space.head_version = space.last_version = checkpoint.version
-    return checkpoint.version
 
 
 def copy(source: Space, thread: Thread, space: Space, wanted: CopyFrom) -> None:

@@ -149,7 +149,7 @@ class Commits:
             row["rev"],
             row["at"],
             row["incarnation"],
-            batch.checkpoint.version if batch.checkpoint else None,
+            batch.about,
             rows.seqs_of(row, len(kept), where),
             slots=rows.slots_of(row, len(batch.slots)),
         )

@@ -123,6 +123,7 @@ def thread_parameters(batch: Batch, user_ids: UserIds, now: int | None) -> dict[
         "marks": batch.marks,
         "frees": int(batch.frees),
         "upkeep": batch.upkeep,
+        "about": batch.about,
         "op_id": batch.op_id,
         "kind": None if batch.kind == "put" else batch.kind,
         "info": said.info if said else None,

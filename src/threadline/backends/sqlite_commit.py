@@ -82,7 +82,7 @@ def apply(db: sqlite3.Connection, batch: Batch, words: Words, now: int) -> Commi
     if batch.thread is not None:
         moved["at"] = batch.thread.activity_at or moved["at"]
     db.execute(SQL["move_thread"], moved)
-    commit = Commit(rev, at, found.incarnation, version, seqs, removed, popped, slots)
+    commit = Commit(rev, at, found.incarnation, batch.about, seqs, removed, popped, slots)
     _remember(db, batch, found.id, commit)
     return commit
 

@@ -55,10 +55,16 @@ class Past:
             renames=((row.version, name),),
         )
         try:
-            await self._engine.commit(batch)
+            commit = await self._engine.commit(batch)
         except Refused as refused:
             refuse(address, refused)
         await self._engine.copies.drop(key, address.ns_key)
+        if commit.duplicate and commit.version not in (None, row.version):
+            # What the address points at has moved since it was named.
+            told = dataclasses.replace(
+                address, version=commit.version, checkpoint_id=None, name=None
+            )
+            row = _row(await self._found(told, key))
         metadata = open_doc(row, self._engine.codec).read_metadata()
         named = dataclasses.replace(row, name=name)
         return as_checkpoint(address, named, _life(head), metadata)

@@ -134,6 +134,16 @@ class RetryContract(FaceTests):
         await face.aclear_messages(at())
         await changes_nothing(face, at(), partial(replace, op_id=clock.new_id()), ValueError)
 
+    async def test_p1_a_repeated_naming_answers_what_it_named(self, face: Face) -> None:
+        """Also when the head that it named is the head no more."""
+        await _prepare(face)
+        op_id = clock.new_id()
+        first = await face.aname_checkpoint(at(), "x", op_id=op_id)
+        await face.aput_state(at(), {"n": 9})
+        again = await face.aname_checkpoint(at(), "x", op_id=op_id)
+        assert again == first
+        assert [c.version for c in await face.alist_checkpoints(at(), name="x")] == [1]
+
     async def test_p1_an_op_id_belongs_to_its_thread(self, face: Face) -> None:
         """The same one in another thread is another operation."""
         op_id = clock.new_id()

@@ -245,7 +245,7 @@ SELECT t.thread_key, t.rev, t.at, t.incarnation FROM t, h
 -- What the commit did, for those who make it again.
 -- part: of put
 INSERT INTO tl.journal (thread_key, op_id, rev, kind, at, version, first_seq, seqs, slots, removed, popped)
-SELECT u.thread_key, :op_id, u.rev, :kind, u.at, :version, {{first_seq}}, {{seqs}}, {{slots}}, :removed, :popped
+SELECT u.thread_key, :op_id, u.rev, :kind, u.at, :about, {{first_seq}}, {{seqs}}, {{slots}}, :removed, :popped
   FROM u
 RETURNING rev, at, first_seq, seqs, slots
 
