@@ -25,7 +25,7 @@ from threadline import AgentState, InjectionError, InMemoryCheckpointer, Message
 from threadline.checkpointer import BaseCheckpointer
 from threadline.checkpointer import injection as inside
 from threadline.checkpointer.signatures import plan_of
-from threadline.injection import call, using
+from threadline.injection import call, injected, using
 
 
 @pytest.fixture(autouse=True)
@@ -172,6 +172,21 @@ def test_annotations_that_are_texts_are_read(
 
     assert call(local, 1, container=container) is checkpointer
     assert call(unknown, 1, container=container) is checkpointer
+
+
+async def test_an_injected_function_shows_what_is_left(
+    checkpointer: InMemoryCheckpointer, container: InjectQ
+) -> None:
+    plain_one = injected(plain, container=container)
+    assert list(inspect.signature(plain_one).parameters) == ["a"]
+    assert plain_one(1) == plain_one(a=1) == (1, checkpointer)
+    assert plain_one.__name__ == "plain"
+    later = injected(coroutine, container=container)
+    assert inspect.iscoroutinefunction(later)
+    assert await later(1) == (1, checkpointer)
+    items = injected(generator, container=container)
+    assert inspect.isasyncgenfunction(items)
+    assert [item async for item in items(1)] == [1, checkpointer]
 
 
 def test_what_is_given_is_not_replaced(container: InjectQ) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 from weakref import WeakSet, ref
 
 from threadline.checkpointer.calls import Calls
@@ -58,6 +58,28 @@ def call(fn: Callable[..., Any], /, *args: Any, container: Any = None, **kwargs:
     raise InjectionError(
         f"{name_of(fn)} is not async, and what it wants is made by an async factory: make it async, or bind the object"
     )
+
+
+def injected(fn: Callable[..., Any], *, container: Any = None) -> Callable[..., Any]:
+    """A function that calls `fn` through `call`; its signature does not show what is given, so that a framework that
+    reads signatures, LangGraph for one, does not try to. It is async, or an async generator, where `fn` is."""
+    plan = plan_of(fn)
+
+    def plain(*args: Any, **kwargs: Any) -> Any:
+        return call(fn, *args, container=container, **kwargs)
+
+    async def later(*args: Any, **kwargs: Any) -> Any:
+        return await call(fn, *args, container=container, **kwargs)
+
+    async def items(*args: Any, **kwargs: Any) -> AsyncIterator[Any]:
+        async with contextlib.aclosing(call(fn, *args, container=container, **kwargs)) as made:
+            async for item in made:
+                yield item
+
+    made: Any = {"plain": plain, "async": later, "generator": items}[plan.kind]
+    made.__name__, made.__doc__ = name_of(fn), getattr(fn, "__doc__", None)
+    made.__signature__ = plan.rest(fn)
+    return cast("Callable[..., Any]", made)
 
 
 @contextlib.contextmanager

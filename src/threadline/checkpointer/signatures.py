@@ -55,6 +55,12 @@ class Plan:
         bound.arguments.update(found)
         return bound.args, bound.kwargs
 
+    def rest(self, fn: Callable[..., Any]) -> inspect.Signature:
+        """The signature of `fn` without what is wanted."""
+        signature, wanted = _signature(fn), {each.name for each in self.wanted}
+        kept = [each for each in signature.parameters.values() if each.name not in wanted]
+        return signature.replace(parameters=kept)
+
 
 _NOTHING = Plan((), frozenset(), None, True, "plain")
 #: By function: as it is, and as the method of an object (the first parameter is taken then).
