@@ -35,13 +35,15 @@ pytest.register_assert_rewrite(
     f"{__name__}.contract_store",
     f"{__name__}.contract_values",
     f"{__name__}.contract_past",
+    f"{__name__}.contract_cache",
     f"{__name__}.faces",
     f"{__name__}.machine",
 )
 
-from threadline.testing.contract import CheckpointerContract as CheckpointerContract  # noqa: E402
+from threadline.testing.contract import CheckpointerContract as CheckpointerContract  # noqa: E402 - see above
+from threadline.testing.contract_cache import SharedCacheContract as SharedCacheContract  # noqa: E402 - see above
 
-__all__ = ["CheckpointerContract", "CheckpointerMachine"]
+__all__ = ["CheckpointerContract", "CheckpointerMachine", "SharedCacheContract"]
 
 
 def __getattr__(name: str) -> Any:
