@@ -35,8 +35,8 @@ class Cache(Protocol):
         """Keep this unless something newer of the same incarnation is kept. `refuted`: what the store has just
         contradicted, which gives way also to something older."""
 
-    async def drop(self, key: bytes, ns: bytes | None, incarnation: bytes | None = None) -> None:
-        """Forget a namespace, or the whole thread (`ns` None); a dropped incarnation is never kept again."""
+    async def drop(self, key: bytes, ns: bytes | None) -> None:
+        """Forget a namespace, or the whole thread (`ns` None)."""
 
 
 class Found(NamedTuple):

@@ -11,8 +11,6 @@ from threadline.cache_protocol import Kept, Rule, Write, decide
 
 #: Most states kept, and most bytes of them.
 ENTRIES, BYTES = 1024, 64 * 1024 * 1024
-#: Of how many erased incarnations it is remembered that they are.
-RETIRED = 4096
 
 
 class LocalCache:
@@ -26,7 +24,6 @@ class LocalCache:
         self._max_entries, self._max_bytes = max_entries, max_bytes
         self._lock = threading.Lock()
         self._kept: OrderedDict[tuple[bytes, bytes], tuple[Cached, int]] = OrderedDict()
-        self._retired: OrderedDict[bytes, None] = OrderedDict()
         self._bytes = 0
 
     async def get(self, key: bytes, ns: bytes) -> Cached | None:
@@ -46,8 +43,7 @@ class LocalCache:
         with self._lock:
             old = self._kept.get((key, ns))
             kept = Kept(old[0].known) if old else None
-            retired = cached.known.incarnation in self._retired
-            rule = decide(kept, retired, Write(cached.known, refuted=refuted))
+            rule = decide(kept, False, Write(cached.known, refuted=refuted))
             if rule is Rule.IGNORE:
                 return
             if rule is Rule.TOUCH and old is not None:
@@ -61,13 +57,9 @@ class LocalCache:
             while len(self._kept) > self._max_entries or self._bytes > self._max_bytes:
                 self._forget(next(iter(self._kept)))
 
-    async def drop(self, key: bytes, ns: bytes | None, incarnation: bytes | None = None) -> None:
-        """Forget a namespace, or the whole thread (`ns` None); a dropped incarnation is never kept again."""
+    async def drop(self, key: bytes, ns: bytes | None) -> None:
+        """Forget a namespace, or the whole thread (`ns` None)."""
         with self._lock:
-            if incarnation is not None:
-                self._retired[incarnation] = None
-                while len(self._retired) > RETIRED:
-                    self._retired.popitem(last=False)
             for place in [p for p in self._kept if p[0] == key and ns in (None, p[1])]:
                 self._forget(place)
 

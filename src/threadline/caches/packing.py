@@ -26,7 +26,7 @@ FORMAT: Final = b"1"
 #: Most fields and most bytes of an entry; a larger one is neither written nor read.
 MAX_FIELDS, MAX_BYTES = 4096, 8 * 1024 * 1024
 _MARK: Final = 16
-_STAMP = re.compile(rb"([0-9a-f]{32}):(\d{1,15}):(\d{1,15}):([0-9a-f]{0,128})")
+_STAMP = re.compile(rb"([0-9a-f]{32}):(\d{1,15}):(\d{1,15}):((?:[0-9a-f]{2}){0,64})")
 _STAMPED = re.compile(rb"(\d{1,16}):([0-9a-f]{32})")
 _ROW_NAME = re.compile(rb"r:(\d{1,9}):(\d{1,15})")
 _HEAD: Final = struct.Struct(">III")

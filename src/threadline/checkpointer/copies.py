@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections import OrderedDict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -49,6 +50,9 @@ class Copy:
 
 
 NONE = Copy()
+#: Of how many lives this process remembers that they ended, or before which `gc` nothing of them is to be served; the
+#: `gc` that stands for the end.
+REMEMBERED, ERASED = 4096, 2**63
 
 
 class Copies:
@@ -59,6 +63,7 @@ class Copies:
     ) -> None:
         self._local, self._shared, self._codec = local, shared, codec
         self._max_stale = max_stale
+        self._gone: OrderedDict[bytes, int] = OrderedDict()
         self._looking: dict[tuple[asyncio.AbstractEventLoop, bytes, bytes], asyncio.Event] = {}
 
     # Reading ------------------------------------------------------------------------------------------
@@ -118,6 +123,8 @@ class Copies:
         age = clock.monotonic() - copy.confirmed
         if snapshot is None or not trusted(age, self._max_stale, snapshot.owner, user):
             return None
+        if snapshot.gc < self._gone.get(snapshot.incarnation, 0):
+            return None  # This process knows better, whether or not the caches could be told.
         if copy.shared and self._shared is not None:
             self._shared.counts.hits += 1
             await self._keep(place, snapshot, copy.confirmed)
@@ -205,6 +212,8 @@ class Copies:
 
     async def drop(self, key: bytes, ns: bytes, floor: Known | None = None) -> None:
         """Forget a namespace. `floor`: and keep nothing older than this from now on."""
+        if floor is not None:
+            self._remember(floor.incarnation, floor.gc)
         if self._local is not None:
             await self._local.drop(key, ns)
         if self._shared is None or is_inline():
@@ -214,9 +223,16 @@ class Copies:
         else:
             await self._shared.floor(key, ns, floor)
 
-    async def erase(self, key: bytes, incarnation: bytes | None) -> None:
+    async def erase(self, key: bytes, incarnation: bytes) -> None:
         """Forget a thread; this life of it is never kept again."""
+        self._remember(incarnation, ERASED)
         if self._local is not None:
-            await self._local.drop(key, None, incarnation)
+            await self._local.drop(key, None)
         if self._shared is not None and not is_inline():
             await self._shared.erase(key, incarnation)
+
+    def _remember(self, incarnation: bytes, gc: int) -> None:
+        if self._max_stale:
+            self._gone[incarnation] = max(gc, self._gone.get(incarnation, 0))
+            while len(self._gone) > REMEMBERED:
+                self._gone.popitem(last=False)

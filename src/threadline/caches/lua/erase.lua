@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Forget a thread, every namespace of it.
 -- KEYS[1] (set): the namespaces of the thread that have entries. KEYS[2] (string): the word that an incarnation was
 -- erased. The entries themselves are named after KEYS[1] and lie in the same slot.

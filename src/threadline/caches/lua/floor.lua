@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Forget what is not newer than a head, and keep nothing older for a while. The rule is cache_protocol.decide_floor.
 -- KEYS[1] (hash): the entry. KEYS[2] (set): the namespaces of the thread that have entries.
 -- ARGV[1] (stamp): the head. ARGV[2] (integer): milliseconds that the word stays. ARGV[3] (text): the namespace.

@@ -1,3 +1,4 @@
+#!lua flags=no-writes
 -- What is kept, if it is not too large to be ours.
 -- KEYS[1] (hash): the entry of a thread and namespace.
 -- ARGV[1] (integer): most fields. ARGV[2] (integer): most bytes.

@@ -1,3 +1,4 @@
+#!lua
 -- The store has confirmed a head. The rule is cache_protocol.confirms.
 -- KEYS[1] (hash): the entry. KEYS[2] (set): the namespaces of the thread that have entries.
 -- ARGV[1] (stamp): the head. ARGV[2] (text): when it was confirmed, <microseconds>:<mark>.

@@ -1,3 +1,4 @@
+#!lua
 -- A thread was used: the least recently used ones make room.
 -- KEYS[1] (sorted set): the threads that have entries, by when they were used (milliseconds of this server's clock).
 -- ARGV[1] (bytes): the thread. ARGV[2] (integer): most threads. ARGV[3] (integer): milliseconds that this is kept.

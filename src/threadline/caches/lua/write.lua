@@ -1,3 +1,4 @@
+#!lua
 -- Keep a head, as a whole or as what it adds to the one before. The rule is cache_protocol.decide.
 -- KEYS[1] (hash): the entry of a thread and namespace. KEYS[2] (set): the namespaces of the thread that have entries.
 -- KEYS[3] (string): exists when the incarnation was erased.
