@@ -80,8 +80,7 @@ class Rig:
 
     async def release(self) -> None:
         for each in self.made:
-            if not each._engine._released:
-                await each.arelease()
+            await each.arelease()
 
 
 @pytest.fixture

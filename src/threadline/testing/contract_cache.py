@@ -91,8 +91,8 @@ V1 = state(1, row(0, 3))
 V2 = state(2, row(0, 5))
 
 
-class SharedCacheContract:
-    """What every shared cache must do."""
+class CacheTests:
+    """The fixtures of the exam, and how its tests ask."""
 
     pytestmark = pytest.mark.asyncio
 
@@ -123,6 +123,25 @@ class SharedCacheContract:
         found = await cache.get(key, ns)
         assert found is not None, "the cache did not answer"
         return found.head
+
+    @staticmethod
+    async def now(cache: SharedCache) -> int:
+        """The cache's clock."""
+        found = await cache.get(KEY, NS)
+        assert found is not None, "the cache did not answer"
+        return found.now
+
+    @staticmethod
+    async def age(cache: SharedCache) -> float | None:
+        """The age of what is kept."""
+        found = await cache.get(KEY, NS)
+        assert found is not None, "the cache did not answer"
+        assert found.head is not None
+        return found.age
+
+
+class KeepingTests(CacheTests):
+    """What is kept, and what takes whose place."""
 
     async def test_p3_what_is_published_comes_back_to_every_process(
         self, cache: SharedCache, twin: SharedCache
@@ -233,20 +252,9 @@ class SharedCacheContract:
         await cache.publish(KEY, NS, again)
         assert await self.kept(cache) == again
 
-    # Confirmations ---------------------------------------------------------------------------------------
 
-    async def age(self, cache: SharedCache) -> float | None:
-        """The age of what is kept."""
-        found = await cache.get(KEY, NS)
-        assert found is not None
-        assert found.head is not None
-        return found.age
-
-    async def now(self, cache: SharedCache) -> int:
-        """The cache's clock."""
-        found = await cache.get(KEY, NS)
-        assert found is not None
-        return found.now
+class ConfirmingTests(CacheTests):
+    """When the store confirmed what is kept."""
 
     async def test_p4_a_copy_has_an_age_only_when_it_was_confirmed(
         self, cache: SharedCache
@@ -292,7 +300,9 @@ class SharedCacheContract:
             await cache.publish(KEY, NS, news, base=base)
             assert await self.age(cache) is None
 
-    # Forgetting ------------------------------------------------------------------------------------------
+
+class ForgettingTests(CacheTests):
+    """What goes, and does not come back."""
 
     async def test_p7_what_is_dropped_is_gone(self, cache: SharedCache) -> None:
         """And nothing else."""
@@ -350,3 +360,7 @@ class SharedCacheContract:
         facts = cache.facts()
         assert {"hits", "misses", "stale", "poison", "errors", "breaker"} <= facts.keys()
         assert (facts["breaker"], facts["errors"]) == ("closed", 0)
+
+
+class SharedCacheContract(KeepingTests, ConfirmingTests, ForgettingTests):
+    """What every shared cache must do."""

@@ -35,7 +35,7 @@ def valkey_cluster(count: int = 3, **options: Option) -> Iterator[Cluster]:
         cluster = Cluster(
             tuple(
                 stack.enter_context(
-                    valkey(cluster_enabled=True, cluster_node_timeout=2000, **options)
+                    valkey(cluster_enabled=True, cluster_node_timeout=15000, **options)
                 )
                 for _ in range(count)
             )
