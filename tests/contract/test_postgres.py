@@ -1,4 +1,4 @@
-"""The PostgreSQL checkpointer takes the contract: on plain tables and on partitioned ones."""
+"""The PostgreSQL checkpointer takes the contract: alone, on partitioned tables, with Valkey, with Redis 8."""
 
 from __future__ import annotations
 
@@ -24,3 +24,15 @@ class TestPartitionedPostgres(CheckpointerContract):
     @pytest.fixture
     def checkpointer(self, empty_partitioned_store: str) -> PgCheckpointer:
         return on_the_test_clock(PgCheckpointer(empty_partitioned_store))
+
+
+class TestPostgresWithValkey(CheckpointerContract):
+    @pytest.fixture
+    def checkpointer(self, empty_store: str, valkey_url: str) -> PgCheckpointer:
+        return on_the_test_clock(PgCheckpointer(empty_store, redis_url=valkey_url))
+
+
+class TestPostgresWithRedis(CheckpointerContract):
+    @pytest.fixture
+    def checkpointer(self, empty_store: str, redis8_url: str) -> PgCheckpointer:
+        return on_the_test_clock(PgCheckpointer(empty_store, redis_url=redis8_url))

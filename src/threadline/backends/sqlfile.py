@@ -1,7 +1,7 @@
 """Reads a file of SQL: `-- name --`, a line of intent as a comment, then the query.
 
-A comment `-- scan: reason` marks a query that reads a whole table on purpose. No SQL stands anywhere else, and none is
-built from data: what varies is bound.
+A comment `-- scan: reason` marks a query that reads a whole table on purpose, `-- part: of what` a text that only stands
+in others. No SQL stands anywhere else, and none is built from data: what varies is bound.
 """
 
 from __future__ import annotations
@@ -15,11 +15,13 @@ _NAME = re.compile(r"-- (\w+) --")
 
 
 class Query(NamedTuple):
-    """One query: its intent in a line, the statement, and why it scans a table (None: it does not)."""
+    """One query: its intent in a line, the statement, why it scans a table (None: it does not), and whether it is
+    only a part of others."""
 
     intent: str
     sql: str
     scan: str | None = None
+    is_part: bool = False
 
 
 def folder(store: str) -> Traversable:
@@ -40,7 +42,8 @@ def parse(text: str) -> dict[str, Query]:
         if not lines or not lines[0].startswith("--") or not sql:
             raise ValueError(f"the query {name} needs a line of intent and a statement")
         scan = next((line[5:].strip() for line in comments if line.startswith("scan:")), None)
-        queries[name] = Query(comments[0], sql, scan)
+        is_part = any(line.startswith("part:") for line in comments)
+        queries[name] = Query(comments[0], sql, scan, is_part)
     return queries
 
 
