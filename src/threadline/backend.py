@@ -136,9 +136,6 @@ class Backend(ABC):
     async def close(self) -> None:
         """Finish what was accepted and let go of what this object opened."""
 
-    async def leave(self) -> None:  # noqa: B027 - most have nothing to do
-        """The running loop is about to end: let go of what belongs to it alone."""
-
     @abstractmethod
     async def commit(self, batches: Sequence[Batch]) -> list[Commit]:
         """Write the batches, of distinct threads, in one transaction. Raises Refused."""

@@ -93,9 +93,6 @@ class SharedCache(Protocol):
     async def close(self) -> None:
         """Let go of what this object opened."""
 
-    async def leave(self) -> None:
-        """The running loop is about to end: let go of what belongs to it alone."""
-
     def facts(self) -> dict[str, object]:
         """For `ahealth`: the counts, and whether the cache answers."""
 

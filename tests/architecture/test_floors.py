@@ -18,7 +18,7 @@ SRC = Path(__file__).parents[2] / "src" / "threadline"
 ROOT = "threadline"
 
 F0 = {"model", "errors"}
-F1 = {"clock", "config", "codec", "history", "inline", "private_loop"}
+F1 = {"clock", "config", "codec", "history", "inline", "loops"}
 F2 = {"batch", "backend", "cache", "cache_protocol"}
 F3 = {"checkpointer"}
 F4 = {"backends", "caches"}
@@ -44,7 +44,7 @@ MAY_IMPORT: Mapping[str, set[str]] = {
     "history": F0 | F1,
     # F2 ports. A backend knows neither codec nor cache; a cache carries the backend's rows.
     "inline": {"errors", "clock"},
-    "private_loop": {"errors", "clock"},
+    "loops": {"errors", "clock"},
     "batch": F0 | F1 - {"codec"},
     "backend": F0 | F1 - {"codec"} | {"batch"},
     "cache": F0 | F1 - {"codec"} | {"batch", "backend"},

@@ -50,7 +50,8 @@ INSERT INTO "some schema".threadline_threads
 SELECT int8send(n), true, '', '', n::text, NULL, '', 1, 0, 1, NULL, NULL, NULL, 0, n, n, 1, 0
   FROM generate_series(1, 5000) AS n;
 INSERT INTO "some schema".threadline_entries
-SELECT int8send(n), '', 1, NULL, NULL, NULL, '', NULL, true, array_to_tsvector(ARRAY[n::text, 'word']), NULL, NULL, 0, n, ''
+SELECT int8send(n), '', 1, NULL, NULL, NULL, '', NULL, true, array_to_tsvector(ARRAY[n::text, 'word']),
+       NULL, NULL, 0, n, ''
   FROM generate_series(1, 5000) AS n;
 ANALYZE;
 """

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import threading
 import weakref
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import asyncpg
@@ -28,6 +29,7 @@ from threadline.errors import (
     ThreadlineError,
     UnavailableError,
 )
+from threadline.loops import when_loop_ends
 
 T = TypeVar("T")
 Connection = Any  # asyncpg's, or a pool's proxy of one: the driver ships no types.
@@ -131,6 +133,7 @@ class Link:
     ) -> None:
         self._dsn, self._given, self._config = dsn, pool, dict(config or {})
         self._pools: dict[asyncio.AbstractEventLoop, asyncio.Future[Any]] = {}
+        self._ends: dict[asyncio.AbstractEventLoop, AsyncGenerator[None]] = {}
         self._door = threading.Lock()
         self._closed = False
         _links.add(self)
@@ -153,36 +156,21 @@ class Link:
         there = asyncio.run_coroutine_threadsafe(self._run(work, deadline), home)
         return await asyncio.wrap_future(there)
 
-    async def connect(self) -> Connection:
-        """A connection of its own, that belongs to no pool; `close` it."""
-        with driver_errors():
-            return await asyncpg.connect(
-                self._dsn.resolve(), timeout=CONNECT_SECONDS, **self._connecting()
-            )
-
     async def close(self, *, given: bool = False) -> None:
         """Close our pools, and a caller's when `given`."""
         self._closed = True
         with self._door:
-            pools, self._pools = self._pools, {}
+            pools, self._pools, self._ends = self._pools, {}, {}
         for loop, future in pools.items():
             if _is_made(future):
                 await _close(loop, future.result())
         if given and self._given is not None and self.loop is not None:
             await _close(self.loop, self._given)
 
-    async def leave(self) -> None:
-        """Close the pool of the running loop, which is about to end."""
-        loop = asyncio.get_running_loop()
-        with self._door:
-            future = self._pools.pop(loop, None)
-        if future is not None and _is_made(future):
-            await _close(loop, future.result())
-
     def forget(self) -> None:
         """In a forked child: the parent's connections are not ours."""
-        _inherited.append(self._pools)
-        self._pools, self._door = {}, threading.Lock()
+        _inherited.append((self._pools, self._ends))
+        self._pools, self._ends, self._door = {}, {}, threading.Lock()
 
     async def _run(self, work: Work[T], deadline: float) -> T:
         with driver_errors():
@@ -214,20 +202,21 @@ class Link:
             future = self._pools.get(loop)
             if future is None or (future.done() and (future.cancelled() or future.exception())):
                 for gone in [each for each in self._pools if each.is_closed()]:
-                    del self._pools[gone]
+                    del self._pools[gone], self._ends[gone]
                 future = self._pools[loop] = asyncio.ensure_future(self._make())
+                self._ends[loop] = when_loop_ends(functools.partial(self._end, future))
         return await asyncio.shield(future)
+
+    async def _end(self, future: asyncio.Future[Any]) -> None:
+        """The loop of a pool ends."""
+        if _is_made(future):
+            await _close(asyncio.get_running_loop(), future.result())
 
     async def _make(self) -> Any:
         options = {"min_size": 0, "max_size": POOL_SIZE, **self._config}
         options.setdefault("reset", _no_reset)
         options.setdefault("timeout", CONNECT_SECONDS)
         return await asyncpg.create_pool(self._dsn.resolve(), **options)
-
-    def _connecting(self) -> dict[str, Any]:
-        pools = ("min_size", "max_size", "max_queries", "max_inactive_connection_lifetime")
-        hooks = ("connect", "setup", "init", "reset", "loop", "timeout", "connection_class")
-        return {name: each for name, each in self._config.items() if name not in pools + hooks}
 
 
 async def _no_reset(connection: Connection) -> None:

@@ -70,6 +70,10 @@ class Sql:
     """Every statement, for one schema. Raises ValueError for a schema's name that is none."""
 
     def __init__(self, schema: str = "public", user_ids: UserIds = "string") -> None:
+        if user_ids not in OWNER_TYPES:
+            raise ValueError(
+                f"user_id_type must be one of {', '.join(OWNER_TYPES)}, not {user_ids!r}"
+            )
         self.schema, self.user_ids = checked_schema(schema), user_ids
         self._puts: dict[tuple[bool, frozenset[str]], Statement] = {}
         self._statements: dict[str, Statement] = {}

@@ -106,9 +106,6 @@ class PostgresBackend(Backend):
         self._closed = True
         await self._link.close(given=self._close_pool)
 
-    async def leave(self) -> None:
-        await self._link.leave()
-
     # Writing ------------------------------------------------------------------------------------------------
 
     async def commit(self, batches: Sequence[Batch]) -> list[Commit]:

@@ -1,7 +1,7 @@
 """Reads a file of SQL: `-- name --`, a line of intent as a comment, then the query.
 
-A comment `-- scan: reason` marks a query that reads a whole table on purpose, `-- part: of what` a text that only stands
-in others. No SQL stands anywhere else, and none is built from data: what varies is bound.
+A comment `-- scan: reason` marks a query that reads a whole table on purpose, `-- part: of what` a text that only
+stands in others. No SQL stands anywhere else, and none is built from data: what varies is bound.
 """
 
 from __future__ import annotations

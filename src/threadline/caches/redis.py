@@ -264,10 +264,6 @@ class RedisCache:
         """Close the connections that were made here."""
         await self._clients.close()
 
-    async def leave(self) -> None:
-        """Close the connections of the running loop, which is about to end."""
-        await self._clients.leave()
-
     def facts(self) -> dict[str, object]:
         """The counts, and whether the cache answers."""
         counts = {name: getattr(self.counts, name) for name in self.counts.__slots__}

@@ -10,13 +10,15 @@ import asyncio
 import inspect
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary, ref
 
 from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+
+from threadline.loops import when_loop_ends
 
 
 class Client(Protocol):
@@ -63,6 +65,8 @@ class Clients:
     def _begin(self) -> None:
         self._pid = os.getpid()
         self._ours: WeakKeyDictionary[asyncio.AbstractEventLoop, Redis] = WeakKeyDictionary()
+        self._ends: WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncGenerator[None]]
+        self._ends = WeakKeyDictionary()
         self._bound: ref[asyncio.AbstractEventLoop] | None = None
 
     def current(self) -> Client | None:
@@ -74,7 +78,8 @@ class Clients:
             if self._given is not None:
                 return self._given if self._may_use(loop) else None
             if loop not in self._ours:
-                self._ours[loop] = self._make()
+                made = self._ours[loop] = self._make()
+                self._ends[loop] = when_loop_ends(made.aclose)
             client: Client = self._ours[loop]
             return client
 
@@ -95,13 +100,6 @@ class Clients:
         }
         client: Redis = Redis.from_url(self._url, **settings)
         return client
-
-    async def leave(self) -> None:
-        """Close the client of the running loop, which is about to end."""
-        with self._lock:
-            client = self._ours.pop(asyncio.get_running_loop(), None)
-        if client is not None:
-            await client.aclose()
 
     async def close(self) -> None:
         """Close the clients that were made here: that of the running loop, and those of other loops that still run;

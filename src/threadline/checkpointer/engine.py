@@ -25,7 +25,7 @@ from threadline.errors import (
 )
 from threadline.history.watch import Watch
 from threadline.inline import is_inline, run_inline
-from threadline.private_loop import run_private
+from threadline.loops import run_private
 
 T = TypeVar("T")
 
@@ -96,12 +96,6 @@ class Engine:
             finally:
                 if self.shared is not None and not is_inline():
                     await self.shared.close()
-
-    async def leave(self) -> None:
-        """The running loop is about to end: let go of what belongs to it alone."""
-        await self.backend.leave()
-        if self.shared is not None:
-            await self.shared.leave()
 
     async def key(self, address: Address) -> bytes:
         """The thread key of an address. Raises ValueError when a user is required and none is named."""

@@ -53,14 +53,12 @@ class SyncSession:
         try:
             asyncio.get_running_loop()
         except RuntimeError:
-            return asyncio.run(self._and_leave(coroutine))
+            return asyncio.run(_awaited(coroutine))
         return self._run(coroutine)
 
-    async def _and_leave(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        try:
-            return await coroutine
-        finally:
-            await self._session.checkpointer._engine.leave()
+
+async def _awaited(coroutine: Coroutine[Any, Any, T]) -> T:
+    return await coroutine
 
 
 class Opening:

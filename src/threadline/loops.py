@@ -1,16 +1,18 @@
-"""One private event loop, on a thread of its own, for sync callers of a store that waits on a network.
+"""Event loops: a private one for sync callers of a store that waits on a network, and what is closed when one ends.
 
-A sync call hands its coroutine over and blocks its own thread until there is a result, so it works in a script, in a
-worker thread and inside a running loop, which stands still meanwhile. Where it could never end it raises instead: on
-the private loop itself, and on the loop that a caller's pool belongs to. A forked child begins its own.
+A sync call hands its coroutine over to the private loop, on a thread of its own, and blocks until there is a result.
+So it works in a script, in a worker thread and inside a running loop, which stands still meanwhile. Where it could
+never end it raises instead: on the private loop itself, and on the loop that a caller's pool belongs to. A forked child
+begins its own.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import threading
-from collections.abc import Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -71,3 +73,22 @@ def run_private(coro: Coroutine[Any, Any, T], needed: asyncio.AbstractEventLoop 
     except BaseException:
         future.cancel()
         raise
+
+
+def when_loop_ends(close: Callable[[], Awaitable[object]]) -> AsyncGenerator[None]:
+    """Have `close` awaited when the running loop ends; `asyncio.run` and its like see to that before they close one.
+    Keep the result for as long as this is wanted; its `aclose()` awaits `close` at once."""
+    ending = _ending(close)
+    with contextlib.suppress(StopIteration):
+        ending.__anext__().send(None)  # Up to the yield, which nothing has to be awaited for.
+    return ending
+
+
+async def _ending(close: Callable[[], Awaitable[object]]) -> AsyncGenerator[None]:
+    # A loop that ends finishes its asynchronous generators (PEP 525), so what it should do then stands in one.
+    try:
+        yield
+    finally:
+        await close()
+        for _ in range(3):  # What was closed has callbacks of its own.
+            await asyncio.sleep(0)
