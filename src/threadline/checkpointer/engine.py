@@ -122,10 +122,11 @@ class Engine:
                 refuse(address, refused)
             return None
 
-    async def scrub(self) -> bool:
-        """Let nothing of what was just taken away stay in the store's files; False when that has to come later."""
+    async def scrub(self) -> bool | None:
+        """Let nothing of what was just taken away stay in the store's files; False when that has to come later, None
+        when the store cannot say."""
         if not isinstance(self.backend, Scrubbed):
-            return True
+            return None
         try:
             return await self.backend.scrub()
         except ThreadlineError as error:

@@ -56,17 +56,17 @@ class ThreadCalls(Calls):
 
     async def adelete_thread(self, config: Config, *, op_id: str | None = None) -> bool:
         """Erase a thread with its states, messages and past; False when there is none. It never comes back: states
-        loaded before can no longer be put to it. Its words are then in no file of the store. Forks of it stay."""
+        loaded before can no longer be put to it. Its words are then in no file of a SQLite store. Forks of it stay."""
         return await self._threads.delete(read_config(config, write=True), op_id)
 
     async def aerase_user(self, config: Config) -> dict[str, Any]:
         """Erase every thread of the config's `user_id`, in every app of the tenant, one by one.
 
-        Returns a receipt: `{"user_id", "threads": [ids], "forks_of_others": [ids], "scrubbed": bool}`. Forks of these
+        Returns a receipt: `{"user_id", "threads": [ids], "forks_of_others": [ids], "scrubbed"}`. Forks of these
         threads that belong to others stay, with what they copied; their `forked_from` loses the name of the thread.
         scrubbed: whether nothing of it is in the store's files any more (False: a reader of an older moment holds
-        that up; it is so after the next erasure or checkpoint). After a crash, call it again: it goes on where it
-        ended, and the receipt has everything since the first call.
+        that up; it is so after the next erasure or checkpoint; None: the store cannot say). After a crash, call it
+        again: it goes on where it ended, and the receipt has everything since the first call.
         """
         return await self._erasure.user(read_config(config, thread=False))
 
