@@ -155,7 +155,7 @@ HOSTILE = {
     "an unknown extension": Typed("msgpack", ormsgpack.packb(ormsgpack.Ext(99, b"x"))),
     "no list": Typed("msgpack", ormsgpack.packb(ormsgpack.Ext(0, ormsgpack.packb(7)))),
     "a constructor in JSON": Typed("json", b'{"lc": 2, "type": "constructor", "id": ["this", "Zen"]}'),
-    "a core object in JSON": Typed("json", b'{"lc": 1, "type": "constructor", "id": ["langchain_core", "messages", "HumanMessage"]}'),
+    "a core object in JSON": Typed("json", b'{"lc": 1, "type": "constructor", "id": ["langchain_core", "load"]}'),
     "a pickle": Typed("pickle", pickle.dumps(Run())),
     "another form": Typed("eval", b"print('run')"),
 }  # fmt: skip
