@@ -31,7 +31,7 @@ from threadline.codec.rows import Items
 from threadline.codec.searchtext import words
 from threadline.codec.terms import matches, terms_of
 from threadline.history.delta import appended, pieces_of, place, positions
-from threadline.history.logs import Growth, Mark, joins, read_marks, write_marks
+from threadline.history.logs import Growth, Mark, read_marks, write_marks
 
 __all__ = [
     "EMPTY",
@@ -68,7 +68,6 @@ __all__ = [
     "expand",
     "extend",
     "item_digest",
-    "joins",
     "matches",
     "pieces_of",
     "place",

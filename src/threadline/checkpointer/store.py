@@ -34,7 +34,7 @@ from threadline.checkpointer.walk import each_thread
 from threadline.codec.envelope import Payload, Where
 from threadline.codec.rows import Items
 from threadline.config import Config, read_config
-from threadline.history.logs import Growth, Mark, grow, open_row
+from threadline.history.logs import Growth, Mark, grow, joins, open_row
 
 T = TypeVar("T")
 
@@ -172,6 +172,10 @@ class Store:
         """
         row_bytes = self._engine.backend.row_bytes
         return grow(log, mark, items, self._engine.codec, tail, kind, row_bytes)
+
+    def joins(self, mark: Mark, items: Sequence[bytes]) -> bool:
+        """Whether these items go into the log's open row, so that `grow` needs what is in it."""
+        return joins(mark, items, self._engine.backend.row_bytes)
 
     def open_row(self, row: Row) -> Items:
         """The items of a row of a log. Raises CorruptionError."""

@@ -41,7 +41,6 @@ from threadline.store import (
     SlotPut,
     Store,
     checkpoint_digest,
-    joins,
     write_marks,
 )
 
@@ -201,7 +200,7 @@ class Attempt:
         for log, items in sorted(self.draft.appends.items()):
             mark = self.draft.marks[log]
             tail = tails.pop(log, None)
-            if tail is None and joins(mark, items):
+            if tail is None and self._store.joins(mark, items):
                 tail = await self._tail(log, mark)
             growth = self._store.grow(log, mark, items, tail, KIND)
             if log in self.draft.logs.values():
