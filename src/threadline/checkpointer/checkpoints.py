@@ -8,7 +8,7 @@ from typing import Any
 from threadline.backend import CheckpointQuery, CheckpointRow
 from threadline.checkpointer.engine import Engine
 from threadline.checkpointer.reads import Reads, as_checkpoint
-from threadline.checkpointer.snapshot import open_doc
+from threadline.checkpointer.snapshot import read_metadata
 from threadline.codec.terms import matches, terms_of
 from threadline.config import Address
 from threadline.errors import CorruptionError
@@ -68,7 +68,7 @@ class Checkpoints:
 
     def _metadata(self, address: Address, row: CheckpointRow) -> dict[str, Any]:
         try:
-            return open_doc(row, self._engine.codec).read_metadata()
+            return read_metadata(row, self._engine.codec)
         except CorruptionError as error:
             raise CorruptionError(
                 f"thread {address.thread_id!r}, version {row.version}: {error}"

@@ -23,7 +23,7 @@ from threadline.backend import (
 )
 from threadline.checkpointer.engine import ATTEMPTS, Engine, kinds, read_op_id, refuse
 from threadline.checkpointer.reads import Reads, as_checkpoint
-from threadline.checkpointer.snapshot import open_doc
+from threadline.checkpointer.snapshot import open_doc, read_metadata
 from threadline.codec.digest import checkpoint_digest
 from threadline.codec.envelope import Where
 from threadline.codec.terms import terms_of
@@ -65,7 +65,7 @@ class Past:
                 address, version=commit.version, checkpoint_id=None, name=None
             )
             row = _row(await self._found(told, key))
-        metadata = open_doc(row, self._engine.codec).read_metadata()
+        metadata = read_metadata(row, self._engine.codec)
         named = dataclasses.replace(row, name=name)
         return as_checkpoint(address, named, _life(head), metadata)
 

@@ -22,6 +22,7 @@ from threadline.history.delta import Piece
 from threadline.history.head import FIELDS, BlobAt, HeadDoc, Inline, Item, Pieces
 from threadline.history.logs import Mark, open_row, read_marks
 
+_OURS = b'{"s":'
 #: The field that holds a state which is no record (a dict with other keys than plain texts).
 WHOLE = "value"
 
@@ -147,11 +148,20 @@ def open_head(head: Head, codec: Codec, thread_id: str) -> Snapshot | None:
 def open_doc(row: CheckpointRow, codec: Codec) -> HeadDoc:
     """The head document of a checkpoint's row. Raises CorruptionError."""
     data = codec.open(row.payload, row.key_id, Where("head"))
-    if not data.startswith(b'{"s":'):
+    if not data.startswith(_OURS):
         raise CorruptionError(
             f"this checkpoint (kind {row.kind!r}) holds no state of ours; read it through the adapter that wrote it"
         )
     return HeadDoc.from_bytes(data, row.blob_refs)
+
+
+def read_metadata(row: CheckpointRow, codec: Codec) -> dict[str, Any]:
+    """The metadata of a checkpoint's row; that of an adapter's checkpoint is its own affair, and not in it.
+
+    Raises CorruptionError.
+    """
+    data = codec.open(row.payload, row.key_id, Where("head"))
+    return open_doc(row, codec).read_metadata() if data.startswith(_OURS) else {}
 
 
 def _open_blob(blobs: Mapping[bytes, Any], address: bytes, codec: Codec) -> bytes:

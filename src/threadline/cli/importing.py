@@ -27,6 +27,7 @@ from threadline import (
     ThreadInfo,
     ThreadNotFoundError,
 )
+from threadline.cli.bringing import bring
 from threadline.cli.carrying import is_export, seekable
 from threadline.cli.conversations import (
     BadLine,
@@ -91,6 +92,15 @@ def import_(
             help="Also put the agent state after each message: a checkpoint history to look through.",
         ),
     ] = False,
+    source: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="KIND",
+            help="What the one argument is instead: langgraph-sqlite (a file), langgraph-postgres (a DSN).",
+            show_default=False,
+        ),
+    ] = None,
     user: Annotated[
         str | None,
         typer.Option(
@@ -115,6 +125,9 @@ def import_(
     that is there already, brings nothing.
     """
     call = settle(context, db, as_json, user, tenant, app)
+    if source is not None:
+        bring(call, source, files)
+        return
     if not any(name == STDIN or Path(name).is_file() for name in files):
         raise Refusal("; ".join(_why_unreadable(name) for name in files))
     started = perf_counter()

@@ -124,14 +124,18 @@ class Puts:
         writes: Sequence[tuple[str, Any]],
         task_id: str,
         path: str,
-        *,
-        create: bool | None = None,
     ) -> None:
         """Store what a task wrote on a checkpoint, there or not. Raises NotStorableError."""
-        codec, store = Codec(serde, place.thread_id), self._store
-        ground = self.grounds.get(place)
+        codec = Codec(serde, place.thread_id)
         typed = [(channel, codec.checked(value, channel)) for channel, value in writes]
-        task = Task(path, task_id, tuple(numbered(typed)))
+        await self.task(place, checkpoint_id, Task(path, task_id, tuple(numbered(typed))))
+
+    async def task(
+        self, place: Place, checkpoint_id: str, task: Task, *, create: bool | None = None
+    ) -> None:
+        """Store the writes of a task. create: whether the thread may come into being; by default when this process
+        does not know it."""
+        store, ground = self._store, self.grounds.get(place)
         added = ground.added if ground else ()
         first, special = slots_of(store, checkpoint_id, task, added)
         puts = [SlotPut(first, "if_absent")] if first else []

@@ -13,11 +13,13 @@ from langgraph.checkpoint.base import (
 )
 
 from threadline import BaseCheckpointer
+from threadline.adapters.langgraph.carrying import Advance, Carried, Carrier
 from threadline.adapters.langgraph.faces import Faces
 from threadline.adapters.langgraph.history import History, Query
 from threadline.adapters.langgraph.putting import Puts
 from threadline.adapters.langgraph.reading import Reader
 from threadline.adapters.langgraph.serde import Allowed, StrictSerializer
+from threadline.adapters.langgraph.sources import open_source
 from threadline.adapters.langgraph.spans import Place, config_of
 from threadline.adapters.langgraph.upkeep import Upkeep
 
@@ -27,8 +29,9 @@ class ThreadlineSaver(Faces):
 
     checkpointer: any Threadline checkpointer; it stays yours to release. serde: the codec; default: LangGraph's msgpack
     with a closed list of types. allowed_msgpack_modules: types of yours that it may build, classes or (module, name)
-    pairs. app: what keeps LangGraph's threads apart from those of other frameworks in the same store. user_key: the
-    key in `configurable` that names the owner of a thread (e.g. "user_id"); default None: threads have no owner.
+    pairs. app: what keeps LangGraph's threads apart from those of other frameworks in the store; tenant: from those
+    of other tenants. user_key: the key in `configurable` that names the owner of a thread (e.g. "user_id"); default
+    None: threads have no owner.
 
     Every method has its async twin. Raises NotStorableError for a value that could not be read back, before anything
     is written; ThreadNotFoundError for a put on a thread that was deleted; CorruptionError for damaged content.
@@ -41,12 +44,14 @@ class ThreadlineSaver(Faces):
         serde: Any = None,
         allowed_msgpack_modules: Allowed = (),
         app: str = "langgraph",
+        tenant: str = "",
         user_key: str | None = None,
     ) -> None:
         if serde is not None and tuple(allowed_msgpack_modules):
             raise ValueError("give either a serde or allowed_msgpack_modules, not both")
         super().__init__(serde=serde or StrictSerializer(allowed_msgpack_modules))
-        self.checkpointer, self.app, self._user_key = checkpointer, app, user_key
+        self.checkpointer, self._user_key = checkpointer, user_key
+        self.app, self.tenant = app, tenant
         self._store = checkpointer.store
         self._reader = Reader(self._store)
         self._history = History(self._reader)
@@ -112,7 +117,7 @@ class ThreadlineSaver(Faces):
 
     async def adelete_thread(self, thread_id: str) -> None:
         """Delete a thread: every namespace, checkpoints, writes, messages."""
-        place = Place(self.app, str(thread_id))
+        place = self._thread(str(thread_id))
         await self._store.aerase(place.config)
         self._puts.grounds.forget(place, thread=True)
 
@@ -126,7 +131,7 @@ class ThreadlineSaver(Faces):
     async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
         """Copy a thread with its whole history into one that does not exist. Raises ValueError when it does."""
         source, target = str(source_thread_id), str(target_thread_id)
-        await self._upkeep.copy(Place(self.app, source), Place(self.app, target))
+        await self._upkeep.copy(self._thread(source), self._thread(target))
 
     async def aprune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
         """Prune threads. strategy: "keep_latest" (of each namespace, and what its delta channels need) or "delete"."""
@@ -138,6 +143,20 @@ class ThreadlineSaver(Faces):
                 continue
             for place in await self._places({"configurable": {"thread_id": thread_id}}):
                 await self._upkeep.keep_latest(place, self.serde)
+
+    async def aimport(self, kind: str, where: str, advance: Advance | None = None) -> Carried:
+        """Import the checkpoints of an official saver, which is only read: "langgraph-sqlite" and its file, or
+        "langgraph-postgres" and its DSN. Again: adds what is new. advance: told how many checkpoints were
+        looked at, of how many.
+
+        Values stay the bytes that they are: nothing of them is built, imported or unpickled. Each checkpoint is
+        compared with its source afterwards; what was not brought over is told in `bad`.
+
+        Raises ValueError, FileNotFoundError, ConnectionError.
+        """
+        carrier = Carrier(self._thread, self._reader, self._history, self._puts)
+        async with open_source(kind, where) as source:
+            return await carrier.bring(source, advance or (lambda done, total: None))
 
     def get_next_version(self, current: Any, channel: None) -> Any:
         """The next version of a channel: the next number, or in threads that began with another saver a text like
@@ -154,13 +173,17 @@ class ThreadlineSaver(Faces):
         configurable = config["configurable"]
         user = configurable.get(self._user_key) if self._user_key else None
         namespace = configurable.get("checkpoint_ns") or ""
-        return Place(self.app, str(configurable["thread_id"]), namespace, user)
+        return self._thread(str(configurable["thread_id"]), namespace, user)
+
+    def _thread(self, thread_id: str, namespace: str = "", user: str | int | None = None) -> Place:
+        return Place(self.app, thread_id, namespace, user, self.tenant)
 
     async def _places(self, config: Any) -> list[Place]:
         """The namespaces that a config means."""
         if config is None:
             found = [
-                Place(self.app, t.thread_id) async for t in self._store.ascan({"app": self.app})
+                self._thread(each.thread_id)
+                async for each in self._store.ascan({"app": self.app, "tenant": self.tenant})
             ]
         else:
             place = self._place(config)
