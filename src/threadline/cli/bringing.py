@@ -7,13 +7,23 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from time import perf_counter
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from threadline.cli.options import Call, Refusal, open_store
 from threadline.cli.output import console, plain, print_json, say
+
+From = Annotated[
+    str | None,
+    typer.Option(
+        "--from",
+        metavar="KIND",
+        help="What the one argument is instead: langgraph-sqlite (a file), langgraph-postgres (a DSN).",
+        show_default=False,
+    ),
+]
 
 
 def bring(call: Call, kind: str, sources: Sequence[str]) -> None:

@@ -27,7 +27,7 @@ from threadline import (
     ThreadInfo,
     ThreadNotFoundError,
 )
-from threadline.cli.bringing import bring
+from threadline.cli.bringing import From, bring
 from threadline.cli.carrying import is_export, seekable
 from threadline.cli.conversations import (
     BadLine,
@@ -92,15 +92,7 @@ def import_(
             help="Also put the agent state after each message: a checkpoint history to look through.",
         ),
     ] = False,
-    source: Annotated[
-        str | None,
-        typer.Option(
-            "--from",
-            metavar="KIND",
-            help="What the one argument is instead: langgraph-sqlite (a file), langgraph-postgres (a DSN).",
-            show_default=False,
-        ),
-    ] = None,
+    source: From = None,
     user: Annotated[
         str | None,
         typer.Option(
