@@ -41,6 +41,16 @@ from threadline.cli.output import console, plain, print_json, say
 
 STDIN = "-"
 
+Owner = Annotated[
+    str | None,
+    typer.Option(
+        "--user",
+        metavar="ID",
+        help="The owner of the conversations that name none.",
+        show_default=False,
+    ),
+]
+
 
 @dataclass(frozen=True)
 class Bad:
@@ -93,15 +103,7 @@ def import_(
         ),
     ] = False,
     source: From = None,
-    user: Annotated[
-        str | None,
-        typer.Option(
-            "--user",
-            metavar="ID",
-            help="The owner of the conversations that name none.",
-            show_default=False,
-        ),
-    ] = None,
+    user: Owner = None,
     tenant: Tenant = "",
     app: App = "",
     db: Db = None,
