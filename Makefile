@@ -79,8 +79,8 @@ format: setup ## format the code and sort its imports
 	$(PY) -m ruff check --select I --fix --quiet .
 	$(PY) -m ruff format .
 
-demo: setup ## the main job, end to end, in under 20 seconds
-	@$(VENV)/bin/threadline demo $(ARGS)
+demo: setup ## the main job, end to end, in under 20 seconds; PG=1: on PostgreSQL and Valkey
+	@$(VENV)/bin/threadline demo $(if $(PG),--servers) $(ARGS)
 
 soak: setup ## the long forms of the crash, concurrency and state-machine tests
 	THREADLINE_SOAK=1 $(PY) -m pytest -m soak --timeout=7200 $(ARGS)

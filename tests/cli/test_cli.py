@@ -39,7 +39,7 @@ from threadline.cli import output, searching
 
 COMMANDS = [
     "demo", "import", "threads", "history", "show", "search", "stats", "diff", "name", "rollback", "fork", "export",
-    "prune", "verify",
+    "prune", "verify", "migrate",
 ]  # fmt: skip
 READING = [
     ["threads"], ["history", "t"], ["show", "t"], ["search", "x"], ["stats"], ["diff", "t", "1"], ["name", "t", "n"],
@@ -175,9 +175,7 @@ def test_a_file_that_is_no_store(run: Run, tmp_path: Path, command: list[str]) -
         assert not path.is_file() or path.read_bytes() == before
 
 
-@pytest.mark.parametrize(
-    "url", ["postgresql://h/db", "redis://h", "sqlite://x", ":memory:", "a\0b"]
-)
+@pytest.mark.parametrize("url", ["mysql://h/db", "redis://h", "sqlite://x", ":memory:", "a\0b"])
 def test_a_url_that_is_no_file(run: Run, url: str) -> None:
     result = run("threads", "--db", url)
     assert result.code == 2

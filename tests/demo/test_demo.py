@@ -82,6 +82,21 @@ def test_the_facts_and_a_temporary_file(tmp_path: Path) -> None:
     assert not Path(json.loads(gone.stdout)["db"]).parent.exists()
 
 
+def test_the_same_on_servers(tmp_path: Path) -> None:
+    done = demo(tmp_path, "--servers", "--json")
+    assert done.returncode == 0, done.stderr
+    facts = json.loads(done.stdout)
+    assert (facts["checkpoints"], facts["lost"], facts["repeated"]) == (20, 0, 0)
+    assert facts["resumed"]["version"] == facts["killed_at"]["version"] + 1
+    own = "THREADLINE_TEST_PG_DSN" not in os.environ
+    assert facts["survived"] == {"cache": True, "database": own}
+    assert facts["commands"] == []
+    assert "word for word" in done.stderr
+    assert "postgresql://" not in done.stdout + done.stderr
+    assert list(tmp_path.iterdir()) == []
+    assert demo(tmp_path, "--servers", "--db", "x.db").returncode == 2
+
+
 def test_the_first_process_really_dies_in_the_call(tmp_path: Path) -> None:
     ledger = tmp_path / "ledger"
     command = [sys.executable, "-m", "threadline.demo.worker", tmp_path / "memory.db", ledger]

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import functools
 import os
+import re
 import threading
 import weakref
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
@@ -35,6 +36,9 @@ T = TypeVar("T")
 Connection = Any  # asyncpg's, or a pool's proxy of one: the driver ships no types.
 Work = Callable[[Connection], Awaitable[T]]
 
+_HOST = r"(?:\[[^\[\]/?#@]*\]|[^\[\]/?#@:,]*)(?::\d{0,5})?"
+#: What follows the scheme of a DSN: who, one host or several, the database, settings.
+_AFTER_SCHEME = re.compile(rf"(?:[^\[\]/?#@]*@)?{_HOST}(?:,{_HOST})*(?:/[^?#@]*)?(?:\?[^#]*)?")
 #: Connections of one of our pools, and seconds in which one must be made.
 POOL_SIZE, CONNECT_SECONDS = 16, 5.0
 #: Seconds that closing a pool waits for what still runs on it.
@@ -59,12 +63,15 @@ class Dsn:
         text = self._text if self._text is not None else os.environ.get("DATABASE_URL")
         if text is None:
             return None
+        name = "postgres_dsn" if self._text is not None else "DATABASE_URL"
         scheme, mark, rest = text.partition("://")
         if not mark or scheme.partition("+")[0] not in ("postgresql", "postgres"):
+            raise ValueError(f"{name} must look like postgresql://user@host:5432/database")
+        # Else the driver takes a part of the password for a port, and says so.
+        if not _AFTER_SCHEME.fullmatch(rest):
             raise ValueError(
-                "postgres_dsn must look like postgresql://user@host:5432/database"
-                if self._text is not None
-                else "DATABASE_URL must look like postgresql://user@host:5432/database"
+                f"{name} cannot be read: it must look like postgresql://user@host:5432/database, and in a user or "
+                "password the characters / ? # [ ] and @ are written %2F %3F %23 %5B %5D and %40"
             )
         return f"postgresql://{rest}"
 
@@ -84,12 +91,15 @@ def driver_errors() -> Iterator[None]:
         raise DeadlineError("PostgreSQL did not answer before the deadline") from None
     except asyncpg.PostgresError as error:
         raise _translated(error) from None
+    except asyncpg.exceptions.ClientConfigurationError as error:
+        raise ValueError(f"PostgreSQL cannot be connected to like this: {error.args[0]}") from None
     except asyncpg.InterfaceError as error:
         if isinstance(error, ValueError):  # A value that the driver cannot send.
             raise NotStorableError(f"PostgreSQL cannot store this: {error.args[0]}") from None
         raise LostError(f"the connection to PostgreSQL was lost: {error.args[0]}") from None
-    except OSError as error:
-        raise UnavailableError(f"PostgreSQL cannot be reached: {error.strerror or error}") from None
+    except (OSError, OverflowError) as error:  # Overflow: no port has such a number.
+        said = error.strerror if isinstance(error, OSError) else None
+        raise UnavailableError(f"PostgreSQL cannot be reached: {said or error}") from None
 
 
 #: Classes and codes of SQLSTATE (PostgreSQL, appendix A): the first that fits.

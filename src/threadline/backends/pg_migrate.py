@@ -23,11 +23,16 @@ MOST_PARTITIONS = 1024
 
 
 async def open_store(
-    connection: Connection, sql: Sql, partitions: int | None
+    connection: Connection, sql: Sql, partitions: int | None, *, create: bool = True
 ) -> Mapping[str, bytes]:
-    """Bring the store up to date and return its facts. Raises SchemaError."""
+    """Bring the store up to date and return its facts. create: False refuses one that is not. Raises SchemaError."""
     steps = migrate.read(store="postgres")
     if not await _is_current(connection, sql, steps):
+        if not create:
+            raise SchemaError(
+                f"schema {sql.schema!r} holds no store, or one that is not up to date: `threadline migrate` or setup() "
+                "(with create=True, the default) sees to it"
+            )
         async with connection.transaction():
             await _do(connection, sql, "lock_migrations", schema=sql.schema)
             await _apply(connection, sql, steps, partitions or 0)
@@ -37,8 +42,20 @@ async def open_store(
     return facts
 
 
+def checked_partitions(partitions: int | None) -> int | None:
+    """A number of hash partitions, 0 for plain tables. Raises TypeError, ValueError."""
+    if partitions is None:
+        return None
+    if isinstance(partitions, bool) or not isinstance(partitions, int):
+        raise TypeError(f"partitions must be an int, not {type(partitions).__name__}")
+    if not 0 <= partitions <= MOST_PARTITIONS:
+        raise ValueError(f"partitions must be 0 to {MOST_PARTITIONS}, not {partitions}")
+    return partitions
+
+
 def script(sql: Sql, partitions: int = 0) -> str:
-    """All migrations as one SQL text, for those who run DDL by hand."""
+    """All migrations as one SQL text, for those who run DDL by hand. Raises ValueError."""
+    partitions = checked_partitions(partitions) or 0
     parts = [f'CREATE SCHEMA IF NOT EXISTS "{sql.schema}";', sql["create_migrations"].text + ";"]
     for step in migrate.read(store="postgres"):
         parts += [f"-- {step.version:04} {step.name}", *statements(step, sql, partitions)]

@@ -67,7 +67,7 @@ _NOTHING = {
 
 
 class Sql:
-    """Every statement, for one schema. Raises ValueError for a schema's name that is none."""
+    """Every statement, for one schema. Raises ValueError for a schema's name that is none, and an unknown type."""
 
     def __init__(self, schema: str = "public", user_ids: UserIds = "string") -> None:
         if user_ids not in OWNER_TYPES:

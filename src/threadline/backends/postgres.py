@@ -54,9 +54,9 @@ class PostgresBackend(Backend):
     dsn: a DSN, None for DATABASE_URL or the PG* variables, which are read when the first connection is made. pool: a
     caller's asyncpg pool, instead. config: for our own pools, see `asyncpg.create_pool`. schema: made when missing.
     user_ids: the type of the column of user ids. partitions: hash partitions of each table, 0 for plain tables; None:
-    as the store is, plain when it is new. timeout: seconds that a call may take. relaxed: a commit returns before it is
-    on the server's disk. close_pool: `close` closes a caller's pool too. projection: makes the words of an entry from
-    its payload, see `Entry.derived`.
+    as the store is, plain when it is new. create: False opens only a store that is there and up to date. timeout:
+    seconds that a call may take. relaxed: a commit returns before it is on the server's disk. close_pool: `close`
+    closes a caller's pool too. projection: makes the words of an entry from its payload, see `Entry.derived`.
 
     Attributes: `now_us`, the clock of the store in microseconds; None, the default, is the server's.
     """
@@ -75,6 +75,7 @@ class PostgresBackend(Backend):
         schema: str = "public",
         user_ids: UserIds = "string",
         partitions: int | None = None,
+        create: bool = True,
         timeout: float = 10.0,
         relaxed: bool = False,
         close_pool: bool = False,
@@ -86,8 +87,9 @@ class PostgresBackend(Backend):
             self._sql, projected=projection is not None, relaxed=relaxed, now=self._now
         )
         self.now_us: Callable[[], int] | None = None
-        self._partitions, self._timeout, self._close_pool = partitions, timeout, close_pool
-        self._closed = False
+        self._partitions = pg_migrate.checked_partitions(partitions)
+        self._timeout, self._close_pool = timeout, close_pool
+        self._create, self._closed = create, False
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop | None:
@@ -96,7 +98,9 @@ class PostgresBackend(Backend):
 
     async def open(self) -> StoreInfo:
         async def work(connection: Connection) -> Mapping[str, bytes]:
-            return await pg_migrate.open_store(connection, self._sql, self._partitions)
+            return await pg_migrate.open_store(
+                connection, self._sql, self._partitions, create=self._create
+            )
 
         facts = await self._call(work)
         told = {"schema": self._sql.schema, "partitions": int(facts["partitions"]), "durable": True}

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from threadline.backends import pg_migrate
+from threadline.backends.pg_sql import Sql
 from threadline.backends.postgres import PostgresBackend
 from threadline.cache import SharedCache
 from threadline.caches.local import LocalCache
@@ -24,8 +26,9 @@ class PgCheckpointer(BaseCheckpointer):
     `asyncpg.create_pool`, such as `max_size` (default 16). schema: where the tables lie, made when missing.
     user_id_type: the type of the column of user ids, "string" (default; takes numbers too), "int" (32 bits) or
     "bigint"; other user ids are refused. partitions: hash partitions of each table of a new store; default: none.
-    durability: "strict" (default), or "relaxed": the last commits may go with a crash of the server. timeout: seconds
-    in which every call ends, default 10.
+    create: False opens only a store that is there and up to date, and needs no right to create anything; else a
+    SchemaError. durability: "strict" (default), or "relaxed": the last commits may go with a crash of the server.
+    timeout: seconds in which every call ends, default 10.
 
     The cache. redis_url: `redis://host:6379/0`; or redis: a `redis.asyncio` client of yours; or redis_pool: a
     connection pool of yours. redis_pool_config: for connections of ours, settings of redis-py. cache_ttl: seconds that
@@ -50,6 +53,7 @@ class PgCheckpointer(BaseCheckpointer):
         schema: str = "public",
         user_id_type: Literal["string", "int", "bigint"] = "string",
         partitions: int | None = None,
+        create: bool = True,
         cache_ttl: float = 86_400,
         max_cached_threads: int | None = None,
         max_stale: float = 2.0,
@@ -68,25 +72,21 @@ class PgCheckpointer(BaseCheckpointer):
             schema=schema,
             user_ids=user_id_type,
             partitions=partitions,
+            create=create,
             timeout=timeout,
             relaxed=_is_relaxed(durability),
             close_pool=release_resources,
             projection=projection(Codec()),
         )
-        shared: SharedCache | None = None
-        if any(each is not None for each in (redis_url, redis, redis_pool)):
-            # redis-py is imported only by those who use it.
-            from threadline.caches.redis import RedisCache
-
-            shared = RedisCache(
-                redis_url,
-                client=redis,
-                pool=redis_pool,
-                pool_config=redis_pool_config,
-                ttl=cache_ttl,
-                max_threads=max_cached_threads,
-                close_given=release_resources,
-            )
+        shared = _shared_cache(
+            redis_url,
+            client=redis,
+            pool=redis_pool,
+            pool_config=redis_pool_config,
+            ttl=cache_ttl,
+            max_threads=max_cached_threads,
+            close_given=release_resources,
+        )
         super().__init__(
             backend,
             LocalCache(),
@@ -97,6 +97,29 @@ class PgCheckpointer(BaseCheckpointer):
             require_base=require_base,
             retention=retention,
         )
+
+    @staticmethod
+    def migration_sql(
+        *,
+        schema: str = "public",
+        user_id_type: Literal["string", "int", "bigint"] = "string",
+        partitions: int = 0,
+    ) -> str:
+        """The SQL that makes a store in an empty schema, in one transaction, for those who run DDL by hand. Arguments
+        as above; ValueError for those that cannot be."""
+        return pg_migrate.script(Sql(schema, user_id_type), partitions)
+
+
+def _shared_cache(
+    url: str | None, *, client: Any | None, pool: Any | None, **settings: Any
+) -> SharedCache | None:
+    """A cache on the server that was named in one of three ways, if it was."""
+    if url is None and client is None and pool is None:
+        return None
+    # redis-py is imported only by those who use it.
+    from threadline.caches.redis import RedisCache
+
+    return RedisCache(url, client=client, pool=pool, **settings)
 
 
 def _is_relaxed(durability: str) -> bool:

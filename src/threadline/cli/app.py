@@ -10,6 +10,7 @@ from threadline import __version__
 from threadline.cli import (
     carrying,
     importing,
+    migrating,
     past,
     reading,
     rehearsal,
@@ -17,7 +18,7 @@ from threadline.cli import (
     showing,
     upkeep,
 )
-from threadline.cli.options import Common, Db, Json
+from threadline.cli.options import Common, Db, Json, Schema, UserIds, UserIdType
 
 app = typer.Typer(
     name="threadline",
@@ -40,6 +41,8 @@ def before(
     context: typer.Context,
     db: Db = None,
     as_json: Json = False,
+    schema: Schema = None,
+    user_id_type: UserIdType = None,
     version: Annotated[
         bool,
         typer.Option(
@@ -53,7 +56,7 @@ def before(
     ] = False,
 ) -> None:
     """The session memory of AI agents: look into a store, work with the past of its threads, and carry them."""
-    context.obj = Common(db, as_json)
+    context.obj = Common(db, as_json, schema or "public", user_id_type or UserIds.STRING)
 
 
 app.command("demo")(rehearsal.demo)
@@ -70,3 +73,4 @@ app.command("export")(carrying.export)
 app.command("prune")(upkeep.prune)
 app.command("verify")(upkeep.verify)
 app.command("stats")(upkeep.stats)
+app.command("migrate")(migrating.migrate)

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from threadline.cli.options import Call, Refusal, open_store
+from threadline.cli.options import Call, Refusal, opened
 from threadline.cli.output import console, plain, print_json, say
 
 From = Annotated[
@@ -42,7 +42,7 @@ def bring(call: Call, kind: str, sources: Sequence[str]) -> None:
     if "user_id" in call.config:
         raise Refusal("LangGraph's threads have no owner: leave out --user")
     started = perf_counter()
-    with open_store(call.path, relaxed=True) as memory, _progress() as advance:
+    with opened(call.place.open(create=True, relaxed=True)) as memory, _progress() as advance:
         saver = ThreadlineSaver(
             memory, app=call.config["app"] or "langgraph", tenant=call.config["tenant"]
         )
@@ -51,7 +51,7 @@ def bring(call: Call, kind: str, sources: Sequence[str]) -> None:
         except (ValueError, OSError) as error:
             raise Refusal(str(error)) from None
     facts: dict[str, Any] = {
-        "file": str(call.path),
+        "file": str(call.place),
         "threads": carried.threads,
         "checkpoints": {"new": carried.checkpoints_new, "already_there": carried.checkpoints_there},
         "writes": {"new": carried.writes},

@@ -23,10 +23,10 @@ from threadline import (
     ConflictError,
     CorruptionError,
     Message,
-    SqliteCheckpointer,
     ThreadInfo,
     ThreadNotFoundError,
 )
+from threadline.checkpointer import BaseCheckpointer
 from threadline.cli.bringing import From, bring
 from threadline.cli.carrying import is_export, seekable
 from threadline.cli.conversations import (
@@ -36,7 +36,7 @@ from threadline.cli.conversations import (
     read_conversation,
     read_lines,
 )
-from threadline.cli.options import App, Db, Json, Refusal, Tenant, open_store, settle
+from threadline.cli.options import App, Db, Json, Place, Refusal, Tenant, opened, settle
 from threadline.cli.output import console, plain, print_json, say
 
 STDIN = "-"
@@ -126,7 +126,7 @@ def import_(
         raise Refusal("; ".join(_why_unreadable(name) for name in files))
     started = perf_counter()
     # Relaxed: a crash loses nothing, a power cut at most the last conversations, which the next import brings again.
-    with open_store(call.path, relaxed=True) as memory, _progress(files) as advance:
+    with opened(call.place.open(create=True, relaxed=True)) as memory, _progress(files) as advance:
         run = _Import(memory, call.config, states)
         for name in files:
             try:
@@ -135,7 +135,7 @@ def import_(
             except OSError:
                 run.tally.bad.append(Bad(name, 0, _why_unreadable(name)))
     run.tally.seconds = perf_counter() - started
-    _report(run.tally, call.path, call.as_json, states)
+    _report(run.tally, call.place, call.as_json, states)
     if run.tally.bad:
         raise typer.Exit(2)
 
@@ -143,7 +143,7 @@ def import_(
 class _Import:
     """One run of `import`."""
 
-    def __init__(self, memory: SqliteCheckpointer, config: dict[str, Any], states: bool) -> None:
+    def __init__(self, memory: BaseCheckpointer, config: dict[str, Any], states: bool) -> None:
         self.memory, self.config, self.states = memory, config, states
         self.tally = Tally()
         self._seen: dict[str, str] = {}
@@ -316,9 +316,9 @@ def _progress(files: list[str]) -> Iterator[Any]:
 # What is said at the end ------------------------------------------------------------------------------
 
 
-def _report(tally: Tally, path: Path, as_json: bool, states: bool) -> None:
+def _report(tally: Tally, place: Place, as_json: bool, states: bool) -> None:
     if as_json:
-        print_json(_facts(tally, path))
+        print_json(_facts(tally, place))
         return
     lines = [
         ("threads", f"{tally.threads_new:,} new", tally.threads_grown, tally.threads_there),
@@ -331,14 +331,14 @@ def _report(tally: Tally, path: Path, as_json: bool, states: bool) -> None:
         print(f"{'checkpoints':<12} {tally.checkpoints_new:,} new")
     print(f"{'bad lines':<12} {len(tally.bad):,}")
     print(f"{'time':<12} {tally.seconds:.2f} s, {tally.rate:,} messages a second")
-    print(f"{'store':<12} {plain(str(path))}")
+    print(f"{'store':<12} {plain(str(place))}")
     for bad in tally.bad:
         say(str(bad))
 
 
-def _facts(tally: Tally, path: Path) -> dict[str, Any]:
+def _facts(tally: Tally, place: Place) -> dict[str, Any]:
     return {
-        "file": str(path),
+        "file": str(place),
         "threads": {
             "new": tally.threads_new,
             "grown": tally.threads_grown,

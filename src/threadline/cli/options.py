@@ -1,6 +1,7 @@
-"""What the commands share: which file, whose threads, and how they refuse.
+"""What the commands share: which store, whose threads, and how they refuse.
 
-`Call` is what a command works with. `--db` and `--json` may stand before or after the command's name; the later wins.
+`Call` is what a command works with, `Place` the one way to a store: a file, or a PostgreSQL database. `--db` and
+`--json` may stand before or after the command's name; the later wins. A password is never printed.
 """
 
 from __future__ import annotations
@@ -8,25 +9,63 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from urllib.parse import urlsplit
 
 import platformdirs
 import typer
 
 from threadline import Checkpoint, SqliteCheckpointer, ThreadInfo
+from threadline.checkpointer import BaseCheckpointer
+
+if TYPE_CHECKING:
+    from threadline import PgCheckpointer
 
 #: The environment variable that names the store.
 URL = "THREADLINE_URL"
 _SQLITE_MAGIC = b"SQLite format 3\0"
+_POSTGRES = ("postgresql", "postgres")
+#: Seconds for one call of PostgreSQL: `stats` and `verify` read more than a program does.
+_PATIENCE = 60.0
+
+
+class UserIds(StrEnum):
+    """The type of the column of user ids in PostgreSQL."""
+
+    STRING = "string"
+    INT = "int"
+    BIGINT = "bigint"
+
 
 Db = Annotated[
     str | None,
     typer.Option(
         "--db",
-        metavar="FILE",
-        help=f"The store: a file, or sqlite:///FILE. Default: ${URL}, else memory.db in your user data directory.",
+        metavar="STORE",
+        help=f"The store: a file, or postgresql://USER@HOST/DATABASE. Default: ${URL}, else memory.db in your user "
+        "data directory.",
+        show_default=False,
+    ),
+]
+Schema = Annotated[
+    str | None,
+    typer.Option(
+        "--schema",
+        metavar="NAME",
+        envvar="THREADLINE_SCHEMA",
+        help="PostgreSQL: where the tables lie. Default: public.",
+        show_default=False,
+    ),
+]
+UserIdType = Annotated[
+    UserIds | None,
+    typer.Option(
+        "--user-id-type",
+        envvar="THREADLINE_USER_ID_TYPE",
+        help="PostgreSQL: of what type user ids are. Default: string.",
         show_default=False,
     ),
 ]
@@ -86,18 +125,107 @@ class Refusal(Exception):
 
 
 @dataclass(frozen=True)
+class FilePlace:
+    """An SQLite file."""
+
+    path: Path
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def missing(self) -> str | None:
+        """Why there is nothing to open, where that can be seen from here."""
+        if self.path.exists():
+            return None
+        return (
+            f"there is no store at {self.path}; `threadline import FILE.jsonl` makes one, "
+            f"`--db FILE` or ${URL} names another"
+        )
+
+    def open(self, *, create: bool, relaxed: bool = False) -> BaseCheckpointer:
+        """The store, yet to be set up, and made when missing. Raises Refusal for a file that is none."""
+        try:
+            with self.path.open("rb") as file:
+                begin = file.read(len(_SQLITE_MAGIC))
+        except FileNotFoundError:
+            begin = b""
+        except OSError as error:
+            raise Refusal(f"{self.path} cannot be read: {error.strerror}") from None
+        if begin and begin != _SQLITE_MAGIC:
+            raise Refusal(f"{self.path} is not a Threadline store; name another file with --db")
+        return SqliteCheckpointer(self.path, durability="relaxed" if relaxed else "strict")
+
+
+@dataclass(frozen=True)
+class PgPlace:
+    """A schema of a PostgreSQL database."""
+
+    dsn: str = field(repr=False)
+    schema: str = "public"
+    user_ids: UserIds = UserIds.STRING
+
+    def __str__(self) -> str:
+        """Without the password, and without settings, which may hold one."""
+        parts = urlsplit(self.dsn)
+        address = parts.netloc.rpartition("@")[2]
+        user = f"{parts.username}@" if parts.username else ""
+        where = "" if self.schema == "public" else f" (schema {self.schema})"
+        return f"postgresql://{user}{address}{parts.path}{where}"
+
+    def missing(self) -> None:
+        """Only the database knows."""
+
+    def open(
+        self, *, create: bool, relaxed: bool = False, partitions: int | None = None
+    ) -> BaseCheckpointer:
+        """The store, yet to be set up. create: False refuses one that is not there. Raises Refusal."""
+        with refusals():
+            return pg_class()(
+                self.dsn,
+                schema=self.schema,
+                user_id_type=self.user_ids.value,
+                partitions=partitions,
+                create=create,
+                durability="relaxed" if relaxed else "strict",
+                timeout=_PATIENCE,
+            )
+
+
+Place = FilePlace | PgPlace
+
+
+def pg_class() -> type[PgCheckpointer]:
+    """`PgCheckpointer`, whose driver not everybody has. Raises Refusal."""
+    try:
+        import threadline
+
+        return threadline.PgCheckpointer
+    except ModuleNotFoundError as error:
+        raise Refusal(
+            f"PostgreSQL needs the package {error.name}: pip install 'threadline[postgres]'"
+        ) from None
+
+
+@dataclass(frozen=True)
 class Common:
     """What stood before the command's name."""
 
     db: str | None = None
     as_json: bool = False
+    schema: str = "public"
+    user_ids: UserIds = UserIds.STRING
+
+    @classmethod
+    def of(cls, context: typer.Context) -> Common:
+        """That of a call."""
+        return context.obj if isinstance(context.obj, cls) else cls()
 
 
 @dataclass(frozen=True)
 class Call:
-    """One call of a command: the store's file, the form of the answer, and the config that every read begins with."""
+    """One call of a command: the store, the form of the answer, and the config that every read begins with."""
 
-    path: Path
+    place: Place
     as_json: bool
     config: dict[str, Any]
 
@@ -106,14 +234,11 @@ class Call:
         return {**self.config, "thread_id": thread_id, **more}
 
     @contextmanager
-    def store(self) -> Iterator[SqliteCheckpointer]:
+    def store(self) -> Iterator[BaseCheckpointer]:
         """The store, opened for reading; it must be there. Raises Refusal."""
-        if not self.path.exists():
-            raise Refusal(
-                f"there is no store at {self.path}; `threadline import FILE.jsonl` makes one, "
-                f"`--db FILE` or ${URL} names another"
-            )
-        with open_store(self.path) as memory:
+        if (reason := self.place.missing()) is not None:
+            raise Refusal(reason)
+        with opened(self.place.open(create=False)) as memory:
             yield memory
 
 
@@ -126,58 +251,67 @@ def settle(
     app: str = "",
 ) -> Call:
     """The options of a call, those before the command's name included. Raises Refusal."""
-    common = context.obj if isinstance(context.obj, Common) else Common()
+    common = Common.of(context)
     config: dict[str, Any] = {"tenant": tenant, "app": app}
     if user is not None:
         config["user_id"] = read_user(user)
-    return Call(find_store(db or common.db), as_json or common.as_json, config)
+    return Call(find_place(common, db), as_json or common.as_json, config)
 
 
-def asked_file(context: typer.Context, db: str | None) -> Path | None:
-    """The file that the caller named on the command line, if any."""
-    common = context.obj if isinstance(context.obj, Common) else Common()
+def asked_place(context: typer.Context, db: str | None) -> Place | None:
+    """The store that the caller named on the command line, if any."""
+    common = Common.of(context)
     named = db or common.db
-    return path_of(named, "--db") if named else None
+    return place_of(named, "--db", common) if named else None
 
 
-def find_store(named: str | None) -> Path:
-    """The store's file: the one that was named, else the environment's, else the platform's place for user data."""
-    if named:
-        return path_of(named, "--db")
+def find_place(common: Common, named: str | None) -> Place:
+    """The store: the one that was named, else the environment's, else a file where the platform has user data."""
+    if named or common.db:
+        return place_of(named or common.db or "", "--db", common)
     if url := os.environ.get(URL):
-        return path_of(url, f"${URL}")
-    return platformdirs.user_data_path("threadline", appauthor=False) / "memory.db"
+        return place_of(url, f"${URL}", common)
+    return FilePlace(platformdirs.user_data_path("threadline", appauthor=False) / "memory.db")
 
 
-def path_of(url: str, source: str) -> Path:
-    """The file in a path or an `sqlite:///path` (relative; `sqlite:////path` is absolute). Raises Refusal."""
+def place_of(url: str, source: str, common: Common) -> Place:
+    """What a path, an `sqlite:///path` (relative; `sqlite:////path` is absolute) or a DSN means. Raises Refusal."""
     scheme, mark, rest = url.partition("://")
+    if mark and scheme.partition("+")[0].lower() in _POSTGRES:
+        try:
+            str(PgPlace(url))
+        except ValueError:
+            _no_store(source)
+        return PgPlace(url, common.schema, common.user_ids)
     if mark and scheme.lower() == "sqlite" and rest.startswith("/") and len(rest) > 1:
         url = rest[1:]
-    elif mark:
-        raise Refusal(
-            f"{source} is {url!r}; give a file, or sqlite:///FILE (this version stores on SQLite)"
-        )
-    if url == ":memory:" or "\0" in url:
-        raise Refusal(f"{source} is {url!r}, which is no file")
-    return Path(url).expanduser()
+    elif (
+        mark
+        or url == ":memory:"
+        or "\0" in url
+        or (url.lower().startswith(_POSTGRES) and ":" in url)
+    ):
+        _no_store(source)
+    return FilePlace(Path(url).expanduser())
+
+
+def _no_store(source: str) -> NoReturn:
+    # Not what was given: it may have a password in it.
+    raise Refusal(
+        f"{source} is neither a file nor the address of a store: give FILE, sqlite:///FILE or "
+        "postgresql://USER@HOST:5432/DATABASE"
+    )
 
 
 @contextmanager
-def open_store(path: Path, *, relaxed: bool = False) -> Iterator[SqliteCheckpointer]:
-    """A store in a file, made when missing. Raises Refusal for a file that is none."""
+def opened(memory: BaseCheckpointer) -> Iterator[BaseCheckpointer]:
+    """A store, set up, released at the end; what its address or its kind does not fit is a Refusal."""
     try:
-        with path.open("rb") as file:
-            begin = file.read(len(_SQLITE_MAGIC))
-    except FileNotFoundError:
-        begin = b""
-    except OSError as error:
-        raise Refusal(f"{path} cannot be read: {error.strerror}") from None
-    if begin and begin != _SQLITE_MAGIC:
-        raise Refusal(f"{path} is not a Threadline store; name another file with --db")
-    memory = SqliteCheckpointer(path, durability="relaxed" if relaxed else "strict")
-    with memory:
+        with refusals():
+            memory.setup()
         yield memory
+    finally:
+        memory.release()
 
 
 @contextmanager
@@ -189,7 +323,7 @@ def refusals() -> Iterator[None]:
         raise Refusal(str(error)) from None
 
 
-def known_thread(memory: SqliteCheckpointer, call: Call, thread_id: str) -> ThreadInfo:
+def known_thread(memory: BaseCheckpointer, call: Call, thread_id: str) -> ThreadInfo:
     """What is known of a thread. Raises Refusal when there is none."""
     try:
         info = memory.get_thread(call.thread(thread_id))
@@ -201,12 +335,12 @@ def known_thread(memory: SqliteCheckpointer, call: Call, thread_id: str) -> Thre
             f" in {key} {call.config[key]!r}" for key in ("tenant", "app") if call.config[key]
         )
         raise Refusal(
-            f"there is no thread {thread_id!r}{whose}{app} in {call.path}; `threadline threads` lists those there are"
+            f"there is no thread {thread_id!r}{whose}{app} in {call.place}; `threadline threads` lists those there are"
         )
     return info
 
 
-def known_checkpoint(memory: SqliteCheckpointer, config: dict[str, Any], at: str) -> Checkpoint:
+def known_checkpoint(memory: BaseCheckpointer, config: dict[str, Any], at: str) -> Checkpoint:
     """The checkpoint of a config's thread that is meant by a version or a name (of which the newest), with its state as
     a plain dict. Raises Refusal when there is none."""
     config = {**config, "state_class": dict}

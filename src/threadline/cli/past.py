@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from threadline import Checkpoint, SqliteCheckpointer, ThreadInfo
+from threadline import Checkpoint, ThreadInfo
+from threadline.checkpointer import BaseCheckpointer
 from threadline.cli.options import (
     App,
     At,
@@ -122,7 +123,7 @@ def _print_origin(info: ThreadInfo, oldest: Checkpoint) -> None:
 
 
 def _forks(
-    memory: SqliteCheckpointer, call: Call, thread: str, namespace: str
+    memory: BaseCheckpointer, call: Call, thread: str, namespace: str
 ) -> dict[int, list[str]]:
     """The threads that were forked from this one, by the version that they were forked at."""
     found: dict[int, list[str]] = defaultdict(list)

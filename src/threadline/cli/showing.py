@@ -15,12 +15,12 @@ from threadline import (
     Checkpoint,
     DataBlock,
     Message,
-    SqliteCheckpointer,
     TextBlock,
     ThreadInfo,
     ToolCallBlock,
     ToolResultBlock,
 )
+from threadline.checkpointer import BaseCheckpointer
 from threadline.cli.options import (
     App,
     At,
@@ -95,7 +95,7 @@ def show(
 
 
 def _checkpoint(
-    memory: SqliteCheckpointer, call: Call, thread: str, namespace: str, at: str | None
+    memory: BaseCheckpointer, call: Call, thread: str, namespace: str, at: str | None
 ) -> Checkpoint | None:
     """The checkpoint that is meant, with its state as a plain dict. Raises Refusal when there is none."""
     config = call.thread(thread, namespace=namespace, state_class=dict)

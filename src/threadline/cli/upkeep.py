@@ -229,7 +229,7 @@ def verify(
 
 @dataclass(frozen=True)
 class _Stats:
-    """What `stats` tells: of the file, of the threads in scope, and what a policy would free."""
+    """What `stats` tells: of the store, of the threads in scope, and what a policy would free."""
 
     file: dict[str, Any]
     scope: dict[str, Any]
@@ -271,7 +271,7 @@ def stats(
 ) -> None:
     """Count what is stored, and the bytes it takes.
 
-    The counts are of the whole file; names, the largest threads and what retention would free are of the tenant, app
+    The counts are of the whole store; names, the largest threads and what retention would free are of the tenant, app
     and user that are named.
     """
     call = settle(context, db, as_json, user, tenant, app)
@@ -290,12 +290,12 @@ def _print_file(facts: dict[str, Any]) -> None:
     out.print(Text(plain(facts["file"]), style="bold"), soft_wrap=True)
     for name in ("threads", "messages", "checkpoints"):
         out.print(f"  {name:<12} {facts[name]:>12,}")
-    out.print(f"  {'bytes':<12} {facts['bytes']['file']:>12,}  the file and its log")
+    out.print(f"  {'bytes':<12} {facts['bytes']['file']:>12,}  all of the store")
     for kind, title in (
         ("checkpoints", "heads of checkpoints"),
         ("rows", "what states share: messages, fields"),
         ("messages", "the message log"),
-        ("other", "search index, journal, free pages"),
+        ("other", "indexes, journal, free space"),
     ):
         out.print(f"  {'':<12} {facts['bytes'][kind]:>12,}  {title}")
 
@@ -346,4 +346,4 @@ def _facts(call: Call, health: dict[str, Any]) -> dict[str, Any]:
     whole = int(health["store_bytes"])
     counts = {name: int(health[name]) for name in ("threads", "messages", "checkpoints")}
     other = max(0, whole - sum(parts.values()))
-    return {"file": str(call.path), **counts, "bytes": {"file": whole, **parts, "other": other}}
+    return {"file": str(call.place), **counts, "bytes": {"file": whole, **parts, "other": other}}

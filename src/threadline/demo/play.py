@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -23,8 +24,10 @@ from typing import Any
 
 from rich.console import Console
 
-from threadline import ConflictError, InMemoryCheckpointer, Message, SqliteCheckpointer
+from threadline import ConflictError, InMemoryCheckpointer, Message
+from threadline.checkpointer import BaseCheckpointer
 from threadline.demo.agent import Agent, TripState, open_calls
+from threadline.demo.ground import FileGround, Ground
 from threadline.demo.scenes import Stage, call_text, commands, show_past
 from threadline.demo.story import FATAL_CALL, QUESTIONS, THREAD, USER, model
 from threadline.demo.tools import TOOLS
@@ -54,22 +57,41 @@ def run(path: Path | None, *, keep: bool, out: Console) -> dict[str, Any]:
 
     keep: leave a temporary directory in place, so that the commands at the end can be tried. Raises DemoError.
     """
-    started, stage = perf_counter(), Stage(out)
-    with _place(path, keep) as db, tempfile.TemporaryDirectory() as scratch:
+    with _place(path, keep) as db:
+
+        def look_further(version: int) -> list[str]:
+            return commands(db, version) if keep or path is not None else []
+
+        facts = play(FileGround(db), Stage(out), look_further=look_further)
+        return facts | {"file_bytes": db.stat().st_size}
+
+
+def play(
+    ground: Ground,
+    stage: Stage,
+    *,
+    last: Callable[[], dict[str, Any]] = dict,
+    look_further: Callable[[int], list[str]] = lambda version: [],
+) -> dict[str, Any]:
+    """Play it all, and return the facts. last: one more scene. look_further: what to type next, from the version of
+    the kill. Raises DemoError."""
+    started = perf_counter()
+    with tempfile.TemporaryDirectory() as scratch:
         ledger = Path(scratch, "ledger")
-        stage.title(f"An agent works on {db}")
-        first = _first_process(stage, db, ledger)
-        stale, facts = _what_is_left(stage, db, first)
-        second = _second_process(stage, db, ledger, first)
-        facts |= _check(stage, db, ledger, first, second, stale)
-        with SqliteCheckpointer(db) as memory:
-            facts |= show_past(stage, memory, CONFIG, facts["killed_at"]["version"])
-        facts["file_bytes"] = db.stat().st_size
-        facts["seconds"] = round(perf_counter() - started, 2)
-        facts["db"] = str(db)
-        facts["commands"] = commands(db, facts["killed_at"]["version"])
-        stage.end(facts, kept=keep or path is not None)
-        return facts
+        stage.title(f"An agent works on {ground}")
+        first = _first_process(stage, ground, ledger)
+        stale, facts = _what_is_left(stage, ground, first)
+        second = _second_process(stage, ground, ledger, first)
+        facts |= _check(stage, ground, ledger, first, second, stale)
+    version = facts["killed_at"]["version"]
+    with ground.open() as memory:
+        facts |= show_past(stage, memory, CONFIG, version)
+    facts |= last()
+    facts["seconds"] = round(perf_counter() - started, 2)
+    facts["db"] = str(ground)
+    facts["commands"] = look_further(version)
+    stage.end(facts)
+    return facts
 
 
 @contextmanager
@@ -90,21 +112,21 @@ def _place(path: Path | None, keep: bool) -> Iterator[Path]:
 # The processes ----------------------------------------------------------------------------------------
 
 
-def _first_process(stage: Stage, db: Path, ledger: Path) -> Run:
+def _first_process(stage: Stage, ground: Ground, ledger: Path) -> Run:
     def fatal(process: subprocess.Popen[str], fact: dict[str, Any]) -> None:
         stage.calling(fact["tool"], fact["arguments"])
         process.kill()
 
-    first = _work(stage, db, ledger, ["--stall", FATAL_CALL], fatal)
+    first = _work(stage, ground, ledger, ["--stall", FATAL_CALL], fatal)
     if first.code != KILLED:
         raise DemoError(f"the first process was to be killed, and ended with {first.code}")
     stage.bad(f"process {first.pid} was killed with SIGKILL while that call was running")
     return first
 
 
-def _second_process(stage: Stage, db: Path, ledger: Path, first: Run) -> Run:
+def _second_process(stage: Stage, ground: Ground, ledger: Path, first: Run) -> Run:
     stage.title("A new process resumes")
-    second = _work(stage, db, ledger, [], None)
+    second = _work(stage, ground, ledger, [], None)
     if second.code != 0:
         raise DemoError(f"the second process ended with {second.code}")
     if second.pid == first.pid or not second.stored:
@@ -114,16 +136,20 @@ def _second_process(stage: Stage, db: Path, ledger: Path, first: Run) -> Run:
 
 def _work(
     stage: Stage,
-    db: Path,
+    ground: Ground,
     ledger: Path,
     more: list[str],
     on_stall: Callable[[subprocess.Popen[str], dict[str, Any]], None] | None,
 ) -> Run:
     """Run a worker to its end and tell what it says. Raises DemoError when it fails or is stuck."""
     # -P: what lies in the current directory is not imported by mistake.
-    command = [sys.executable, "-P", "-m", "threadline.demo.worker", str(db), str(ledger), *more]
+    command = [sys.executable, "-P", "-m", "threadline.demo.worker"]
+    command += [*ground.arguments, str(ledger), *more]
+    environment = {**os.environ, **ground.environment}
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as complaints:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=complaints, text=True)
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=complaints, text=True, env=environment
+        )
         worker = Run(process.pid)
         stage.said(f"process {process.pid} begins")
         guard = threading.Timer(PATIENCE, process.kill)
@@ -154,17 +180,17 @@ def _work(
 # What is checked --------------------------------------------------------------------------------------
 
 
-def _what_is_left(stage: Stage, db: Path, first: Run) -> tuple[TripState, dict[str, Any]]:
-    """Look into the file that the killed process left behind."""
+def _what_is_left(stage: Stage, ground: Ground, first: Run) -> tuple[TripState, dict[str, Any]]:
+    """Look into the store that the killed process left behind."""
     stage.title("What is on disk")
-    with SqliteCheckpointer(db) as memory:
+    with ground.open() as memory:
         versions = [checkpoint.version for checkpoint in memory.list_checkpoints(CONFIG)]
         state: TripState = memory.get_state(CONFIG)
         logged = memory.list_messages(CONFIG)
-    _hold(versions[::-1] == first.stored, "a step that was reported as stored is not there")
-    _hold(logged == state.context, "the message log and the state tell different stories")
+    hold(versions[::-1] == first.stored, "a step that was reported as stored is not there")
+    hold(logged == state.context, "the message log and the state tell different stories")
     (call,) = open_calls(state.context)
-    _hold(call.id == FATAL_CALL, "another call than the interrupted one is open")
+    hold(call.id == FATAL_CALL, "another call than the interrupted one is open")
     stage.good(f"all {len(versions)} steps that the process reported, and nothing half done")
     stage.good(f"one tool call without a result: {call_text(call.name, call.args)}")
     killed = {"pid": first.pid, "signal": "SIGKILL", "version": versions[0], "open_call": call.id}
@@ -172,32 +198,32 @@ def _what_is_left(stage: Stage, db: Path, first: Run) -> tuple[TripState, dict[s
 
 
 def _check(
-    stage: Stage, db: Path, ledger: Path, first: Run, second: Run, stale: TripState
+    stage: Stage, ground: Ground, ledger: Path, first: Run, second: Run, stale: TripState
 ) -> dict[str, Any]:
     """Check that the whole was done exactly once, and that it is what an agent does that nobody kills."""
     stage.title("Checked")
-    with SqliteCheckpointer(db) as memory:
+    with ground.open() as memory:
         versions = [checkpoint.version for checkpoint in memory.list_checkpoints(CONFIG)][::-1]
         state: TripState = memory.get_state(CONFIG)
         logged = memory.list_messages(CONFIG)
-        _hold(_refused(memory, stale), "a state of the past overwrote what came after it")
+        hold(_refused(memory, stale), "a state of the past overwrote what came after it")
     stage.good(
         f"nothing overwritten: a state of version {first.stored[-1]}, put now, is refused, "
         f"since the thread is at {versions[-1]}"
     )
-    _hold(versions == first.stored + second.stored, "the history has a gap")
-    _hold(second.stored[0] == first.stored[-1] + 1, "the second process did not go on where it was")
+    hold(versions == first.stored + second.stored, "the history has a gap")
+    hold(second.stored[0] == first.stored[-1] + 1, "the second process did not go on where it was")
     stage.good(f"nothing lost: versions {versions[0]} to {versions[-1]}, without a gap")
     ran = [line.split() for line in ledger.read_text("utf-8").splitlines()]
     calls = [call for _, call in ran]
-    _hold(len(calls) == len(set(calls)), "a tool was called twice for one call")
+    hold(len(calls) == len(set(calls)), "a tool was called twice for one call")
     again = {call for pid, call in ran if int(pid) == second.pid} & {
         call for pid, call in ran if int(pid) == first.pid
     }
-    _hold(not again, "the second process repeated a call of the first")
+    hold(not again, "the second process repeated a call of the first")
     stage.good(f"nothing done twice: {len(calls)} tool calls, each carried out once")
-    _hold(logged == state.context, "the message log and the state tell different stories")
-    _hold(_told(state) == _told(_undisturbed()), "an agent that is not killed says something else")
+    hold(logged == state.context, "the message log and the state tell different stories")
+    hold(_told(state) == _told(_undisturbed()), "an agent that is not killed says something else")
     stage.good("word for word what an agent says that nobody kills")
     return {
         "resumed": {"pid": second.pid, "version": second.stored[0]},
@@ -209,7 +235,7 @@ def _check(
     }
 
 
-def _refused(memory: SqliteCheckpointer, stale: TripState) -> bool:
+def _refused(memory: BaseCheckpointer, stale: TripState) -> bool:
     """Whether a process that slept through it all cannot put its old state."""
     try:
         memory.put_state(CONFIG, stale)
@@ -237,6 +263,7 @@ def _told(state: TripState) -> tuple[Any, ...]:
     return messages, state.notes, state.execution_meta
 
 
-def _hold(claim: bool, otherwise: str) -> None:
+def hold(claim: bool, otherwise: str) -> None:
+    """Check a claim. Raises DemoError."""
     if not claim:
         raise DemoError(f"this must not happen: {otherwise}")

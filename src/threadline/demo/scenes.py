@@ -20,9 +20,9 @@ from rich.text import Text
 from threadline import (
     Checkpoint,
     Message,
-    SqliteCheckpointer,
     ToolCallBlock,
 )
+from threadline.checkpointer import BaseCheckpointer
 from threadline.demo.agent import TripState
 from threadline.demo.story import THREAD
 
@@ -70,11 +70,10 @@ class Stage:
         """A plain line."""
         self._beside(Text(""), text)
 
-    def end(self, facts: Mapping[str, Any], *, kept: bool) -> None:
+    def end(self, facts: Mapping[str, Any]) -> None:
         """The last words."""
-        self.title(f"Done in {facts['seconds']:.1f} s." + (" Look further:" if kept else ""))
-        if not kept:
-            return
+        further = " Look further:" if facts["commands"] else ""
+        self.title(f"Done in {facts['seconds']:.1f} s.{further}")
         for command in facts["commands"]:
             self._out.print(Text(f"  {command}", style="cyan"), soft_wrap=True)
 
@@ -111,7 +110,7 @@ def call_text(tool: str, arguments: Mapping[str, Any]) -> str:
 
 
 def show_past(
-    stage: Stage, memory: SqliteCheckpointer, config: Mapping[str, Any], killed_at: int
+    stage: Stage, memory: BaseCheckpointer, config: Mapping[str, Any], killed_at: int
 ) -> dict[str, Any]:
     """The history, a state of the past, a search, and the bytes; returns the figures."""
     history = memory.list_checkpoints(config)
@@ -148,7 +147,7 @@ def show_past(
         f"{snapshots / stored:.0f} and {compressed / stored:.0f} times less"
     )
     stage.text(
-        f"{health['store_bytes']:>8,}  the file: the log, its search index and empty pages too"
+        f"{health['store_bytes']:>8,}  all of the store: the log, its indexes and empty pages too"
     )
     return {
         "hits": len(hits),

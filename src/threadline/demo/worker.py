@@ -15,8 +15,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from threadline import Message, SqliteCheckpointer, ToolCallBlock
+from threadline import Message, ToolCallBlock
 from threadline.demo.agent import Agent, TripState, turns
+from threadline.demo.ground import Ground, ground_of
 from threadline.demo.story import QUESTIONS, THREAD, USER, model
 from threadline.demo.tools import TOOLS
 
@@ -53,9 +54,9 @@ def report(**fact: Any) -> None:
     print(json.dumps(fact), flush=True)
 
 
-async def work(db: Path, ledger: Path, stall: str | None) -> None:
+async def work(ground: Ground, ledger: Path, stall: str | None) -> None:
     """Bring the conversation to its end, wherever it stands."""
-    async with SqliteCheckpointer(db) as memory:
+    async with ground.open() as memory:
         agent = ReportingAgent(memory, {"thread_id": THREAD, "user_id": USER}, model, TOOLS)
         agent.ledger, agent.stall = ledger, stall
         await agent.resume()
@@ -67,11 +68,11 @@ async def work(db: Path, ledger: Path, stall: str | None) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Read the command line and work."""
     parser = argparse.ArgumentParser(prog="threadline.demo.worker")
-    parser.add_argument("db", type=Path)
+    parser.add_argument("ground", help="a file, or - for the servers in the environment")
     parser.add_argument("ledger", type=Path)
     parser.add_argument("--stall", help="the tool call to never come back from")
     given = parser.parse_args(arguments)
-    asyncio.run(work(given.db, given.ledger, given.stall))
+    asyncio.run(work(ground_of(given.ground), given.ledger, given.stall))
 
 
 if __name__ == "__main__":

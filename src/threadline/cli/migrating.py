@@ -1,0 +1,86 @@
+"""`migrate`: a store's tables, made or brought up to date, or the SQL for those who run it themselves."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Annotated
+
+import typer
+
+from threadline.cli.options import (
+    Common,
+    Db,
+    FilePlace,
+    Json,
+    Refusal,
+    Schema,
+    UserIdType,
+    find_place,
+    opened,
+    pg_class,
+    refusals,
+)
+from threadline.cli.output import plain, print_json
+
+
+def migrate(
+    context: typer.Context,
+    sql: Annotated[
+        bool,
+        typer.Option(
+            "--sql", metavar="", help="Print the SQL of a new PostgreSQL store, and run nothing."
+        ),
+    ] = False,
+    partitions: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=0,
+            help="PostgreSQL: hash partitions of each table of a new store. Default: plain tables.",
+            show_default=False,
+        ),
+    ] = None,
+    schema: Schema = None,
+    user_id_type: UserIdType = None,
+    db: Db = None,
+    as_json: Json = False,
+) -> None:
+    """Make a store, or bring its tables up to date. Safe to run at any time, by many at once.
+
+    What a newer version of Threadline has made is refused. A program does the same when it opens a store, where its
+    role may; with --sql a database administrator can do it instead.
+    """
+    common = Common.of(context)
+    common = replace(
+        common,
+        schema=schema or common.schema,
+        user_ids=user_id_type or common.user_ids,
+        as_json=as_json or common.as_json,
+    )
+    if sql:
+        _print_sql(common, partitions or 0)
+        return
+    place = find_place(common, db)
+    if not isinstance(place, FilePlace):
+        store = place.open(create=True, partitions=partitions)
+    elif partitions is None:
+        store = place.open(create=True)
+    else:
+        raise Refusal("--partitions is for PostgreSQL, and the store is a file")
+    with opened(store) as memory:
+        facts = memory.health()
+    if not facts["ok"]:
+        raise Refusal(facts["error"])
+    if common.as_json:
+        told = {"store": str(place), "backend": facts["backend"]}
+        print_json(told | {"partitions": facts["partitions"]} if "partitions" in facts else told)
+        return
+    print(f"{plain(str(place))} is up to date")
+
+
+def _print_sql(common: Common, partitions: int) -> None:
+    with refusals():
+        text = pg_class().migration_sql(
+            schema=common.schema, user_id_type=common.user_ids.value, partitions=partitions
+        )
+    print(text, end="")
