@@ -19,6 +19,7 @@ ROOT = "threadline"
 
 F0 = {"model", "errors"}
 F1 = {"clock", "config", "codec", "history", "inline", "loops"}
+F1 = {"clock", "config", "codec", "history", "inline", "private_loop", "telemetry"}
 F2 = {"batch", "backend", "cache", "cache_protocol"}
 F3 = {"checkpointer"}
 F4 = {"backends", "caches"}
@@ -39,6 +40,7 @@ MAY_IMPORT: Mapping[str, set[str]] = {
     "errors": set(),
     "model": {"errors", "clock"},
     "clock": set(),
+    "telemetry": {"errors", "clock"},
     "config": F0 | F1,
     "codec": F0 | F1,
     "history": F0 | F1,
@@ -88,6 +90,7 @@ THIRD_PARTY: Mapping[str, set[str]] = {
     "langgraph": {"adapters"},
     "langchain_core": {"adapters"},
     "ormsgpack": {"adapters"},
+    "opentelemetry": {"telemetry"},
     "typer": {"cli"},
     "click": {"cli"},
     "rich": {"cli", "demo"},

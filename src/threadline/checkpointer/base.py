@@ -39,6 +39,7 @@ from threadline.checkpointer.threads import Threads
 from threadline.checkpointer.transfer_calls import TransferCalls
 from threadline.checkpointer.verify import Verifier
 from threadline.history.retention import RetentionPolicy
+from threadline.telemetry import operation
 
 #: How long `arelease` waits for tasks that were started and have not finished, in seconds.
 RELEASE_WAIT = 10.0
@@ -119,11 +120,13 @@ class BaseCheckpointer(
         #: The floor for adapters: batches, reads, scans.
         self.store = Store(self._engine)
 
+    @operation
     async def asetup(self) -> Self:
         """Make the store ready: create or migrate its schema. Called by the first use too; safe to repeat."""
         await self._engine.ready()
         return self
 
+    @operation
     async def arelease(self) -> None:
         """Wait (at most 10 s) for calls of this checkpointer that were started as tasks, then close what it opened."""
         if ours := _tasks_of(self):
@@ -165,6 +168,7 @@ class BaseCheckpointer(
     ) -> None:
         self.release()
 
+    @operation
     async def ahealth(self) -> dict[str, Any]:
         """Whether the store answers, and what it is: `{"ok", "backend", ...}`; never raises for a store that is
         down, but says so (`"ok": False, "error": ...`)."""

@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from threadline import clock
+from threadline import clock, telemetry
 from threadline.backend import Batch, CheckpointRow, Head, Known, ThreadRow
 from threadline.cache import Cache, Cached, SharedCache
 from threadline.cache_protocol import Verdict, judge_copy, trusted
@@ -125,6 +125,7 @@ class Copies:
             return None
         if snapshot.gc < self._gone.get(snapshot.incarnation, 0):
             return None  # This process knows better, whether or not the caches could be told.
+        telemetry.note("cache", "trusted")
         if copy.shared and self._shared is not None:
             self._shared.counts.hits += 1
             await self._keep(place, snapshot, copy.confirmed)
@@ -135,6 +136,7 @@ class Copies:
     ) -> Snapshot | None:
         """The state as the store has it, after it was asked about a copy at `begun` (monotonic) and said `head`."""
         verdict = judge_copy(head)
+        telemetry.note("cache", _worth(copy, verdict))
         if copy.shared and self._shared is not None:
             if verdict is Verdict.SAME:
                 self._shared.counts.hits += 1
@@ -236,3 +238,10 @@ class Copies:
             self._gone[incarnation] = max(gc, self._gone.get(incarnation, 0))
             while len(self._gone) > REMEMBERED:
                 self._gone.popitem(last=False)
+
+
+def _worth(copy: Copy, verdict: Verdict) -> str:
+    """What a copy was worth: "hit", "stale", or "miss" where there was none."""
+    if copy.snapshot is None:
+        return "miss"
+    return "hit" if verdict is Verdict.SAME else "stale"

@@ -7,11 +7,13 @@ from threadline.checkpointer.sync import face
 from threadline.config import Config, read_config
 from threadline.history.changes import StateDiff
 from threadline.model import Checkpoint
+from threadline.telemetry import operation
 
 
 class DiffCalls(Calls):
     """Comparing states."""
 
+    @operation
     async def adiff(
         self,
         config: Config,

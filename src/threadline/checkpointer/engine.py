@@ -9,7 +9,7 @@ from collections.abc import Coroutine, Mapping, Sequence
 from threading import RLock
 from typing import Any, NoReturn, Protocol, TypeVar, runtime_checkable
 
-from threadline import clock
+from threadline import clock, telemetry
 from threadline.backend import Backend, Batch, Commit, Reason, Refused, SlotIs, StoreInfo
 from threadline.cache import Cache, SharedCache
 from threadline.checkpointer.copies import Copies
@@ -64,6 +64,8 @@ class Engine:
     ) -> None:
         self.backend, self.codec, self.shared = backend, codec or Codec(), shared
         self.copies = Copies(cache, shared, self.codec, max_stale)
+        if shared is not None:
+            telemetry.watch_cache(shared)
         self.state_class = state_class
         self.require_user, self.require_base = require_user, require_base
         self.watches = StateWatches()

@@ -11,11 +11,13 @@ from threadline.checkpointer.sync import face
 from threadline.config import Address, Config, read_config
 from threadline.model import Checkpoint
 from threadline.model.verification import Verification
+from threadline.telemetry import operation
 
 
 class HistoryCalls(Calls):
     """Naming checkpoints, rolling back, and forking."""
 
+    @operation
     async def aname_checkpoint(
         self, config: Config, name: str | None, *, op_id: str | None = None
     ) -> Checkpoint:
@@ -26,6 +28,7 @@ class HistoryCalls(Calls):
         """
         return await self._past.name(read_config(config), read_name(name), op_id)
 
+    @operation
     async def arollback(
         self,
         config: Config,
@@ -47,6 +50,7 @@ class HistoryCalls(Calls):
             address, target, expected_version, read_metadata(metadata), op_id
         )
 
+    @operation
     async def afork(
         self,
         config: Config,
@@ -64,6 +68,7 @@ class HistoryCalls(Calls):
         """
         return await self._past.fork(read_config(config), thread_id, read_metadata(metadata), op_id)
 
+    @operation
     async def averify(self, config: Config) -> Verification:
         """Read the config's thread again, all namespaces and all of its past, and say what does not fit: damaged or
         missing rows, digests, ranges, messages, counts. True when nothing is wrong; `problems` says what and where."""

@@ -11,11 +11,13 @@ from threadline.checkpointer.messages import OnDuplicate
 from threadline.checkpointer.sync import face, face_iter
 from threadline.config import Config, read_config
 from threadline.model import Message
+from threadline.telemetry import operation
 
 
 class MessageCalls(Calls):
     """Putting, reading, searching and removing messages."""
 
+    @operation
     async def aput_messages(
         self,
         config: Config,
@@ -35,10 +37,12 @@ class MessageCalls(Calls):
         beside = read_metadata(metadata)
         await self._messages.put(address, messages, beside, on_duplicate, op_id)
 
+    @operation
     async def aget_message(self, config: Config, message_id: str) -> Message | None:
         """One message by its id, or None."""
         return await self._messages.get(read_config(config), message_id)
 
+    @operation
     async def alist_messages(
         self,
         config: Config,
@@ -91,6 +95,7 @@ class MessageCalls(Calls):
         async for message in self._messages.iterate(address, search=search, role=role, after=after):
             yield message
 
+    @operation
     async def asearch_messages(
         self, config: Config, search: str, *, role: str | None = None, limit: int = 20
     ) -> list[tuple[str, Message]]:
@@ -101,18 +106,21 @@ class MessageCalls(Calls):
         threads = ThreadQuery(address.tenant, address.app, address.user)
         return await self._messages.search(threads, search, role, read_limit(limit) or 20)
 
+    @operation
     async def adelete_message(
         self, config: Config, message_id: str, *, op_id: str | None = None
     ) -> bool:
         """Take a message out of the log (states that hold it keep it); False when it is not there."""
         return await self._messages.delete(read_config(config, write=True), message_id, op_id)
 
+    @operation
     async def apop_messages(
         self, config: Config, n: int = 1, *, op_id: str | None = None
     ) -> list[Message]:
         """Take the newest `n` messages out of the log and return them in the log's order, in one commit."""
         return await self._messages.pop(read_config(config, write=True), n, op_id)
 
+    @operation
     async def areplace_messages(
         self,
         config: Config,
@@ -129,10 +137,12 @@ class MessageCalls(Calls):
         address = read_config(config, write=True)
         await self._messages.replace(address, after, expected_tail, messages, op_id)
 
+    @operation
     async def aclear_messages(self, config: Config, *, op_id: str | None = None) -> int:
         """Take every message out of the log; returns how many there were. The thread and its states stay."""
         return await self._messages.clear(read_config(config, write=True), op_id)
 
+    @operation
     async def aredact(self, config: Config, message_id: str) -> dict[str, Any]:
         """Take a message's content out of everything: the log and its search, the states of every version and
         namespace, and the forks of this thread. A tombstone with its id, role and digest stays.

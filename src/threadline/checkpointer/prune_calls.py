@@ -20,6 +20,7 @@ from threadline.config import Address, Config, read_config
 from threadline.history.retention import RetentionPolicy
 from threadline.inline import is_inline, run_inline
 from threadline.model import Checkpoint
+from threadline.telemetry import operation
 
 #: A thread is looked at when it has grown by a quarter of its policy's bound: at least and at most so many versions.
 SOONEST, LATEST = 8, 64
@@ -37,6 +38,7 @@ _log = logging.getLogger("threadline.retention")
 class PruneCalls(Calls):
     """Taking away what a policy does not keep."""
 
+    @operation
     async def aprune(
         self,
         config: Config,

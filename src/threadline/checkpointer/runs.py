@@ -24,6 +24,7 @@ from threadline.checkpointer.signatures import name_of, plan_of
 from threadline.checkpointer.tools import Running, ToolCalls, error_text
 from threadline.errors import ConflictError, Interrupt, LeaseLostError, ThreadlineError
 from threadline.model import AgentState, ExecutionStatus, Message
+from threadline.telemetry import operation
 
 Node = Callable[..., Any]
 #: How often a node runs again on a state that was loaded anew because another writer was faster.
@@ -61,9 +62,11 @@ class Session(ToolCalls):
         progress = self._progress
         return [] if progress is None else list(progress.plan[progress.done :])
 
+    @operation
     async def run(
         self,
         node: Node,
+        /,
         *args: Any,
         name: str | None = None,
         in_thread: bool = False,
@@ -82,6 +85,7 @@ class Session(ToolCalls):
         work = functools.partial(self._call, node, args, kwargs, in_thread)
         return await self._step(name or name_of(node), work, Progress(self.run_id, (), done + 1))
 
+    @operation
     async def run_all(self, nodes: Sequence[Node | tuple[str, Node]]) -> bool:
         """Run nodes one after the other, each behind the checkpoint of the one before. True when all are complete,
         False when the run waits for an answer.

@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple
 
 from threadline import clock
 from threadline.checkpointer import handover
+from threadline.checkpointer.engine import Engine
 from threadline.checkpointer.lease import Lease, Strategy
 from threadline.config import read_config
 from threadline.errors import ConflictError, LeaseLostError
@@ -90,6 +91,7 @@ class SessionCore:
     def __init__(self, checkpointer: Any, config: dict[str, Any], options: SessionOptions) -> None:
         read_config(config, write=True)
         self.checkpointer, self.options = checkpointer, options
+        self._engine: Engine = checkpointer._engine
         self.state: Any = None
         self.checkpoint: Checkpoint | None = None
         self.forked_from: str | None = None
@@ -298,13 +300,13 @@ class SessionCore:
         return found if isinstance(found, list) else None
 
     def _new_state(self) -> Any:
-        kind = self._config.get("state_class") or self.checkpointer._engine.state_class
+        kind = self._config.get("state_class") or self._engine.state_class
         kind = kind or AgentState
         return StateDict() if kind is dict else kind()
 
     async def _at(self) -> bytes:
         address = read_config(self._config)
-        key: bytes = await self.checkpointer._engine.key(address)
+        key: bytes = await self._engine.key(address)
         return key + address.ns_key
 
 

@@ -11,11 +11,13 @@ from threadline.checkpointer.states import PutOptions
 from threadline.checkpointer.sync import face
 from threadline.config import Config, read_config
 from threadline.model import Checkpoint, Message
+from threadline.telemetry import operation
 
 
 class StateCalls(Calls):
     """Putting, appending to, reading and clearing states, and listing checkpoints."""
 
+    @operation
     async def aput_state(
         self,
         config: Config,
@@ -61,6 +63,7 @@ class StateCalls(Calls):
             handed.checkpoint = checkpoint
         return checkpoint
 
+    @operation
     async def aappend(
         self,
         config: Config,
@@ -92,6 +95,7 @@ class StateCalls(Calls):
             raise TypeError(f"messages must be a list, not a {type(messages).__name__}")
         return await self._states.append(address, list(messages), field, options)
 
+    @operation
     async def aget_state(self, config: Config) -> Any:
         """The state of a thread (or of the moment of its past that the config addresses), or None.
 
@@ -101,17 +105,20 @@ class StateCalls(Calls):
         """
         return await self._reads.get(read_config(config))
 
+    @operation
     async def aget_state_cache(self, config: Config) -> Any:
         """As `aget_state`, but a cache's copy may be served without asking the store while the store confirmed it at
         most `max_stale` seconds ago; else the store is asked, and the cache filled. An embedded store is asked at every
         call, so that nothing stale is ever served."""
         return await self._reads.get(read_config(config), trusting=True)
 
+    @operation
     async def aclear_state(self, config: Config, *, op_id: str | None = None) -> Checkpoint | None:
         """Let the thread have no state: `aget_state` gives None, the history stays. Returns the checkpoint that says
         so, None when there was no state."""
         return await self._states.clear(read_config(config, write=True), PutOptions(op_id=op_id))
 
+    @operation
     async def alist_checkpoints(
         self,
         config: Config,
@@ -134,6 +141,7 @@ class StateCalls(Calls):
             limit=read_limit(limit),
         )
 
+    @operation
     async def aget_checkpoint(self, config: Config) -> Checkpoint | None:
         """The checkpoint that the config points at (the head, or a moment of the past) with its `state`, or None."""
         return await self._checkpoints.get(read_config(config))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from threadline import clock
+from threadline import clock, telemetry
 from threadline.backend import (
     At,
     Batch,
@@ -192,7 +192,9 @@ class States:
                 if not _again(refused, put, ground):
                     refuse(address, refused, expected.version if expected else None)
                 fresh = True
+                telemetry.retried()
                 continue
+            telemetry.note("bytes", sealed.size)
             if commit.duplicate:
                 return await self._replayed(put, commit)
             return await self._publish(put, ground, drafted, sealed, batch, commit, begun)

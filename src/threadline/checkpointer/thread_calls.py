@@ -10,11 +10,13 @@ from threadline.checkpointer.sync import face
 from threadline.checkpointer.threads import Order
 from threadline.config import Config, read_config
 from threadline.model import ThreadInfo
+from threadline.telemetry import operation
 
 
 class ThreadCalls(Calls):
     """What is known of threads, listing them, and erasing them."""
 
+    @operation
     async def aput_thread(
         self, config: Config, thread_info: ThreadInfo, *, op_id: str | None = None
     ) -> None:
@@ -24,10 +26,12 @@ class ThreadCalls(Calls):
         """
         await self._threads.put(read_config(config, write=True), thread_info, op_id)
 
+    @operation
     async def aget_thread(self, config: Config) -> ThreadInfo | None:
         """What is known of a thread, or None."""
         return await self._threads.get(read_config(config))
 
+    @operation
     async def alist_threads(
         self,
         config: Config,
@@ -54,11 +58,13 @@ class ThreadCalls(Calls):
             order=order,
         )
 
+    @operation
     async def adelete_thread(self, config: Config, *, op_id: str | None = None) -> bool:
         """Erase a thread with its states, messages and past; False when there is none. It never comes back: states
         loaded before can no longer be put to it. Its words are then in no file of a SQLite store. Forks of it stay."""
         return await self._threads.delete(read_config(config, write=True), op_id)
 
+    @operation
     async def aerase_user(self, config: Config) -> dict[str, Any]:
         """Erase every thread of the config's `user_id`, in every app of the tenant, one by one.
 

@@ -15,6 +15,7 @@ from threadline.checkpointer.ledger import Ledger, ToolRecord, call_digest
 from threadline.checkpointer.session import SessionCore
 from threadline.checkpointer.signatures import name_of
 from threadline.errors import Interrupt, ToolOutcomeUnknownError
+from threadline.telemetry import operation
 
 OnUnknown = Literal["retry", "raise"]
 #: How much of an error's text is kept, in characters.
@@ -49,9 +50,11 @@ class ToolCalls(SessionCore):
             self._own_run = progress.run if progress and open_run else clock.new_id()
         return self._own_run
 
+    @operation
     async def tool(
         self,
         fn: Callable[..., Any],
+        /,
         *args: Any,
         call_id: str | None = None,
         on_unknown: OnUnknown = "retry",
@@ -93,6 +96,7 @@ class ToolCalls(SessionCore):
         )
         return result
 
+    @operation
     async def ask(self, question: Any, *, call_id: str | None = None) -> Any:
         """The answer of a person; where there is none yet, the run stops here (Interrupt) and runs the node again from
         its beginning once `answer` was called. question: what the person must know, storable."""
@@ -132,7 +136,7 @@ class ToolCalls(SessionCore):
         return said
 
     def _ledger(self) -> Ledger:
-        return Ledger(self.checkpointer._engine, self.checkpointer.store, self.run_id)
+        return Ledger(self._engine, self.checkpointer.store, self.run_id)
 
     def _call_id(self, tool: str, args: Sequence[Any], kwargs: dict[str, Any]) -> str:
         running = self._running or Running("", 0, None)

@@ -9,11 +9,13 @@ from typing import IO, Any
 from threadline.checkpointer.calls import Calls
 from threadline.checkpointer.sync import face
 from threadline.config import Config, read_config
+from threadline.telemetry import operation
 
 
 class TransferCalls(Calls):
     """Exporting threads to JSON Lines, importing them, and counting what is stored."""
 
+    @operation
     async def aexport(
         self, config: Config, file: str | os.PathLike[str] | IO[bytes]
     ) -> dict[str, int]:
@@ -29,6 +31,7 @@ class TransferCalls(Calls):
                 return await self._exporter.export(address, opened)
         return await self._exporter.export(address, file)
 
+    @operation
     async def aimport(self, file: str | os.PathLike[str] | IO[bytes]) -> dict[str, int]:
         """Import every thread of a file that `aexport` wrote, into this store; each is verified when it is there.
 
@@ -41,6 +44,7 @@ class TransferCalls(Calls):
                 return await self._importer.load(opened)
         return await self._importer.load(file)
 
+    @operation
     async def astats(self, config: Config) -> dict[str, Any]:
         """Count what is stored of the config's thread (without `thread_id`: of every thread of its tenant, app and
         user): `threads`, `messages`, `checkpoints`, the `bytes` of their payloads, `names` (checkpoints by name, the
