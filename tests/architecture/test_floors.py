@@ -18,8 +18,7 @@ SRC = Path(__file__).parents[2] / "src" / "threadline"
 ROOT = "threadline"
 
 F0 = {"model", "errors"}
-F1 = {"clock", "config", "codec", "history", "inline", "loops"}
-F1 = {"clock", "config", "codec", "history", "inline", "private_loop", "telemetry"}
+F1 = {"clock", "config", "codec", "history", "inline", "loops", "telemetry"}
 F2 = {"batch", "backend", "cache", "cache_protocol"}
 F3 = {"checkpointer"}
 F4 = {"backends", "caches"}
