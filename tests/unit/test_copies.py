@@ -307,11 +307,12 @@ async def test_rows_and_large_fields_that_are_out_of_use_leave_the_entry(rig: Ri
     address = read_config(T)
     key = await writer._engine.key(address)
     name = Names((await writer._engine.ready()).salt).entry(key, address.ns_key)
-    state: Any = {"list": [], "large": ""}
+    state = AgentState()
     fields = []
     for n in range(60):
-        state["list"] = [*state["list"][-4:], *(f"{n}.{m} " + "x" * 9000 for m in range(3))]
-        state["large"] = f"{n}" * 6000
+        said = [Message.text_message(f"{n}.{m} " + "x" * 9000) for m in range(3)]
+        state.context = [*state.context[-4:], *said]
+        state.context_summary = f"{n}" * 6000
         await writer.aput_state(T, state)
         fields.append(client.hlen(name))
     assert max(fields[30:]) <= max(fields[:30]) + 2

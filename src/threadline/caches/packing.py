@@ -281,15 +281,16 @@ def _covering(refs: Iterable[Range], rows: Iterable[Row]) -> tuple[Row, ...]:
     for log, position, end in refs:
         there = logs.get(log, [])
         number = bisect_right(there, position, key=lambda row: row.start) - 1
-        before: Row | None = None
         while position < end:
             if not 0 <= number < len(there) or not position < there[number].end:
                 raise Poison("a row is missing")
             row = there[number]
             if row.start > position:
                 raise Poison("a row is missing")
-            if before is not None and before.p_end != row.p_start:
-                raise Poison("a row is not the one that follows")
-            needed[log, row.start] = before = row
+            needed[log, row.start] = row
             position, number = row.end, number + 1
-    return tuple(needed[each] for each in sorted(needed))
+    found = tuple(needed[each] for each in sorted(needed))
+    for before, row in itertools.pairwise(found):
+        if (before.log, before.end) == (row.log, row.start) and before.p_end != row.p_start:
+            raise Poison("a row is not the one that follows")
+    return found

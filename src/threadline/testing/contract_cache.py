@@ -179,6 +179,19 @@ class KeepingTests(CacheTests):
         await cache.publish(KEY, NS, dataclasses.replace(state(1, blobs=(blob,)), blobs=()))
         assert await self.kept(cache) is None
 
+    async def test_p3_a_row_that_does_not_follow_the_one_before_is_not_used(
+        self, cache: SharedCache
+    ) -> None:
+        """Rows of two histories of one thread, as after its store was set back."""
+        other = dataclasses.replace(row(3, 5), p_start=b"another history!")
+        await cache.publish(KEY, NS, state(1, row(0, 3), other))
+        assert await self.kept(cache) is None
+        await cache.publish(KEY, NS, V1)
+        news = state(2, other, refs=(Range(0, 0, 5),))
+        await cache.publish(KEY, NS, news, base=V1.checkpoint)
+        assert await self.kept(cache) is None
+        assert cache.counts.poison == 1
+
     # What is new is added --------------------------------------------------------------------------------
 
     async def test_p3_what_is_new_is_added_to_what_it_was_computed_from(
