@@ -31,7 +31,9 @@ from threadline.codec.rows import Items
 from threadline.codec.searchtext import words
 from threadline.codec.terms import matches, terms_of
 from threadline.history.delta import appended, pieces_of, place, positions
+from threadline.history.diff import changes
 from threadline.history.logs import Growth, Mark, read_marks, write_marks
+from threadline.history.retention import Meta, decide
 
 __all__ = [
     "EMPTY",
@@ -51,6 +53,7 @@ __all__ = [
     "Head",
     "Items",
     "Mark",
+    "Meta",
     "Payload",
     "Range",
     "Row",
@@ -64,7 +67,9 @@ __all__ = [
     "ThreadRow",
     "Where",
     "appended",
+    "changes",
     "checkpoint_digest",
+    "decide",
     "expand",
     "extend",
     "item_digest",

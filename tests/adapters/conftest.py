@@ -18,6 +18,11 @@ MAKERS: dict[str, Callable[[pytest.FixtureRequest, Path], BaseCheckpointer]] = {
     "postgres": lambda request, path: PgCheckpointer(
         request.getfixturevalue("pg_dsn"), schema=f"s{path.name}"
     ),
+    "postgres-valkey": lambda request, path: PgCheckpointer(
+        request.getfixturevalue("pg_dsn"),
+        schema=f"s{path.name}",
+        redis_url=request.getfixturevalue("valkey_url"),
+    ),
 }
 
 

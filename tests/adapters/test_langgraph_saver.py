@@ -13,7 +13,7 @@ from typing import Annotated, Any, TypedDict
 
 import ormsgpack
 import pytest
-from langchain_core.messages import AIMessage, HumanMessage
+from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langgraph.channels.delta import DeltaChannel
 from langgraph.graph import END, START, StateGraph
 
@@ -22,6 +22,7 @@ from threadline import (
     CorruptionError,
     InMemoryCheckpointer,
     NotStorableError,
+    RetentionPolicy,
     ThreadNotFoundError,
 )
 from threadline.adapters.langgraph import ThreadlineSaver
@@ -471,3 +472,105 @@ def test_two_savers_of_one_store_see_each_other(checkpointer: BaseCheckpointer) 
             range(8, 0, -1)
         )
         assert all(each.pending_writes for each in found)
+
+
+# Forks, rollbacks, differences, retention, search -----------------------------------------------------------
+
+
+def test_a_fork_ends_where_it_was_asked_for(saver: ThreadlineSaver) -> None:
+    for number in range(1, 6):
+        put(saver, number, {"m": messages(*range(number)), "a": number}, number - 1 or None)
+        saver.put_writes(at(number), [("m", messages(number))], "task")
+    put(saver, 4, {"n": 4}, ns="inner")
+    put(saver, 9, {"n": 9}, ns="inner")
+    config = saver.fork(at(3), "fork")
+    assert config == at(3, "fork")
+    assert [
+        each.checkpoint["id"] for each in saver.list({"configurable": {"thread_id": "fork"}})
+    ] == [id_of(n) for n in (3, 2, 1)]
+    assert everything(saver, "fork") == [
+        e for e in everything(saver) if e.checkpoint["id"] <= id_of(3)
+    ]
+    put(saver, 7, {"m": messages(1, 2, 7)}, 3, thread="fork")
+    assert len(everything(saver)) == 7
+    with pytest.raises(ThreadNotFoundError):
+        saver.fork(at(77), "other")
+    assert saver.checkpointer.verify({**THREAD, "thread_id": "fork"}).ok
+
+
+def test_a_rollback_is_a_new_checkpoint(checkpointer: BaseCheckpointer) -> None:
+    saver = ThreadlineSaver(checkpointer, allowed_msgpack_modules=[Mine])
+    for number in range(1, 5):
+        put(
+            saver, number, {"m": messages(*range(number)), "mine": Mine(number)}, number - 1 or None
+        )
+    size = checkpointer.stats(THREAD)["bytes"]
+    config = ThreadlineSaver(checkpointer).rollback(at(2))  # Values stay closed: no type is needed.
+    found = saver.get_tuple(at())
+    assert found is not None
+    assert found.config == config
+    assert found.parent_config == at(4)
+    assert found.checkpoint["channel_values"] == {"m": messages(0, 1), "mine": Mine(2)}
+    assert found.metadata["source"] == "fork"
+    assert checkpointer.stats(THREAD)["bytes"] - size < 200
+
+
+def test_a_difference_says_what_changed(saver: ThreadlineSaver) -> None:
+    put(saver, 1, {"m": messages(1, 2), "a": 1})
+    put(saver, 2, {"m": [messages(1)[0], HumanMessage("new", id="2"), *messages(3)], "b": [1]}, 1)
+    diff = saver.diff(at(1), at(2))
+    assert [(c.kind, c.path[:2]) for c in diff] == [
+        ("changed", ("m", 1)),
+        ("added", ("m", 2)),
+        ("added", ("b",)),
+        ("removed", ("a",)),
+    ]
+    assert not saver.diff(at(2), at())
+
+
+def test_retention_keeps_what_the_policy_says(saver: ThreadlineSaver) -> None:
+    for number in range(1, 31):
+        put(saver, number, {"m": messages(number), "big": f"{number}" * 3000}, number - 1 or None)
+        saver.put_writes(at(number), [("m", messages(number + 1))], "task")
+    checkpointer = saver.checkpointer
+    checkpointer.name_checkpoint({**THREAD, "checkpoint_id": id_of(5)}, "kept")
+    before = {each.checkpoint["id"]: each for each in saver.list(at())}
+    size = checkpointer.stats(THREAD)["bytes"]
+    policy = RetentionPolicy(keep_last=3)
+    assert saver.retain(policy, "t", dry_run=True) == 26
+    assert len(list(saver.list(at()))) == 30
+    assert saver.retain(policy) == 26
+    left = list(saver.list(at()))
+    assert left == [before[id_of(n)] for n in (30, 29, 28, 5)]
+    assert checkpointer.stats(THREAD)["bytes"] < size / 2
+    assert checkpointer.verify(THREAD).ok
+    assert len(checkpointer.store.read(THREAD, SlotQuery("w"))) == 4
+    assert [c.name for c in checkpointer.list_checkpoints(THREAD)] == [None, None, None, "kept"]
+
+
+def test_messages_can_be_searched(checkpointer: BaseCheckpointer) -> None:
+    saver = ThreadlineSaver(checkpointer, index="messages")
+    call = {"name": "search", "args": {"city": "Oslo"}, "id": "c1"}
+    said: list[Any] = [
+        HumanMessage("Where is the harbour?", id="1"),
+        AIMessage("", id="2", tool_calls=[call]),
+        ToolMessage("Bergen has one", id="3", tool_call_id="c1"),
+    ]
+    put(saver, 1, {"messages": said, "other": [HumanMessage("harbour " * 20, id="9")]})
+    said = [
+        HumanMessage("Where is the airport?", id="1"),
+        *said[1:],
+        AIMessage("In the harbour", id="4"),
+    ]
+    put(saver, 2, {"messages": said}, 1)
+    log = checkpointer.list_messages(THREAD)
+    assert [each.message_id for each in log] == ["1", "2", "3", "4"]
+    assert [each.role for each in log] == ["user", "assistant", "tool", "assistant"]
+    assert [each.message_id for each in checkpointer.list_messages(THREAD, search="harbour")] == [
+        "4"
+    ]
+    assert [each.message_id for each in checkpointer.list_messages(THREAD, search="bergen")] == [
+        "3"
+    ]
+    saver.delete_thread("t")
+    assert checkpointer.list_messages(THREAD) == []

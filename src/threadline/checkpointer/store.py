@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from typing import Any, TypeVar, overload
 
+from threadline import clock
 from threadline.backend import (
     At,
     Batch,
@@ -29,12 +30,14 @@ from threadline.backend import (
     ThreadRow,
 )
 from threadline.checkpointer.engine import Engine, refuse
+from threadline.checkpointer.messages import encode_entry
 from threadline.checkpointer.sync import drain, face, face_iter
 from threadline.checkpointer.walk import each_thread
 from threadline.codec.envelope import Payload, Where
 from threadline.codec.rows import Items
 from threadline.config import Config, read_config
 from threadline.history.logs import Growth, Mark, grow, joins, open_row
+from threadline.model import Message
 
 T = TypeVar("T")
 
@@ -148,6 +151,17 @@ class Store:
         await self._engine.copies.erase(batch.key, commit.incarnation)
         await self._engine.scrub()
         return True
+
+    def entry(self, message: Message) -> Entry:
+        """A message as an entry of the message log, found and listed like one that `put_messages` put.
+
+        Raises TypeError, ValueError, NotStorableError.
+        """
+        return encode_entry(self._engine, message)
+
+    def now_us(self) -> int:
+        """The time, in microseconds, by the clock that a test may replace."""
+        return clock.now_us()
 
     def seal(self, data: bytes, where: Where) -> Payload:
         """Your bytes as a payload (compressed, framed, checked when opened). Raises LimitError."""

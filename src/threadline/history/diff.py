@@ -42,6 +42,11 @@ class Place:
         return Change("removed", self.old, self.old, old=value, id=self.id)
 
 
+def changes(a: Any, b: Any) -> tuple[Change, ...]:
+    """Every change from value a to value b."""
+    return tuple(compare(a, b, Place()))
+
+
 def compare(a: Any, b: Any, place: Place) -> Iterator[Change]:
     """The changes from value a to value b."""
     if type(a) is dict and type(b) is dict:

@@ -14,24 +14,26 @@ from langgraph.checkpoint.base import (
 
 from threadline import BaseCheckpointer
 from threadline.adapters.langgraph.carrying import Advance, Carried, Carrier
-from threadline.adapters.langgraph.faces import Faces
 from threadline.adapters.langgraph.history import History, Query
+from threadline.adapters.langgraph.projection import projection
 from threadline.adapters.langgraph.putting import Puts
 from threadline.adapters.langgraph.reading import Reader
 from threadline.adapters.langgraph.serde import Allowed, StrictSerializer
 from threadline.adapters.langgraph.sources import open_source
 from threadline.adapters.langgraph.spans import Place, config_of
+from threadline.adapters.langgraph.threads import ThreadCalls
 from threadline.adapters.langgraph.upkeep import Upkeep
 
 
-class ThreadlineSaver(Faces):
+class ThreadlineSaver(ThreadCalls):
     """Keeps the checkpoints of LangGraph graphs in a Threadline store, a step by what is new in it.
 
     checkpointer: any Threadline checkpointer; it stays yours to release. serde: the codec; default: LangGraph's msgpack
     with a closed list of types. allowed_msgpack_modules: types of yours that it may build, classes or (module, name)
     pairs. app: what keeps LangGraph's threads apart from those of other frameworks in the store; tenant: from those
     of other tenants. user_key: the key in `configurable` that names the owner of a thread (e.g. "user_id"); default
-    None: threads have no owner.
+    None: threads have no owner. index: a channel of messages that are also put into the message log, in the same
+    commit, where they are listed and searched (e.g. "messages"); default None.
 
     Every method has its async twin. Raises NotStorableError for a value that could not be read back, before anything
     is written; ThreadNotFoundError for a put on a thread that was deleted; CorruptionError for damaged content.
@@ -46,6 +48,7 @@ class ThreadlineSaver(Faces):
         app: str = "langgraph",
         tenant: str = "",
         user_key: str | None = None,
+        index: str | None = None,
     ) -> None:
         if serde is not None and tuple(allowed_msgpack_modules):
             raise ValueError("give either a serde or allowed_msgpack_modules, not both")
@@ -57,6 +60,7 @@ class ThreadlineSaver(Faces):
         self._history = History(self._reader)
         self._puts = Puts(self._store, self._reader)
         self._upkeep = Upkeep(self._reader, self._history, self._puts)
+        self._project = projection(self._store, index) if index else None
 
     # Reading ------------------------------------------------------------------------------------------------
 
@@ -103,7 +107,9 @@ class ThreadlineSaver(Faces):
         place = self._place(config)
         merged = get_checkpoint_metadata(config, metadata)
         parent = get_checkpoint_id(config)
-        await self._puts.checkpoint(place, self.serde, checkpoint, merged, new_versions, parent)
+        await self._puts.checkpoint(
+            place, self.serde, checkpoint, merged, new_versions, parent, self._project
+        )
         return config_of(place, checkpoint["id"])
 
     async def aput_writes(
@@ -143,6 +149,7 @@ class ThreadlineSaver(Faces):
                 continue
             for place in await self._places({"configurable": {"thread_id": thread_id}}):
                 await self._upkeep.keep_latest(place, self.serde)
+                await self._collect(place)
 
     async def aimport(self, kind: str, where: str, advance: Advance | None = None) -> Carried:
         """Import the checkpoints of an official saver, which is only read: "langgraph-sqlite" and its file, or

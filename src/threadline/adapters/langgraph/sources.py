@@ -55,6 +55,20 @@ class Sealed:
         return "msgpack", ormsgpack.packb(value, default=_open, option=ormsgpack.OPT_NON_STR_KEYS)
 
 
+def opened(value: Any) -> Any:
+    """A value with every closed extension as the plain parts that are stored of it: a message is its fields."""
+    if isinstance(value, Closed):
+        told = ormsgpack.unpackb(value.data, ext_hook=Closed, option=ormsgpack.OPT_NON_STR_KEYS)
+        return opened(
+            told[2] if isinstance(told, list) and len(told) > 2 and value.code < 6 else told
+        )
+    if isinstance(value, dict):
+        return {opened(key): opened(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [opened(each) for each in value]
+    return value.hex() if isinstance(value, bytes) else value
+
+
 def _open(value: Any) -> ormsgpack.Ext:
     if isinstance(value, Closed):
         return ormsgpack.Ext(value.code, value.data)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from threadline import ConflictError
+from threadline import ConflictError, RetentionPolicy
 from threadline.adapters.langgraph.document import (
     Document,
     Written,
@@ -27,10 +27,12 @@ from threadline.store import (
     CopyFrom,
     Drop,
     Expected,
+    Meta,
     Range,
     Slot,
     SlotPut,
     checkpoint_digest,
+    decide,
     read_marks,
 )
 
@@ -49,57 +51,71 @@ class Upkeep:
         """Delete the checkpoints of some runs in one namespace, with what was written on them."""
         found = [each async for each in self._history.walk(place)]
         gone = {
-            plain_id(row.ext_id or "")
+            id_of(row)
             for row, document in found
             if serde.loads_typed(document.metadata).get("run_id") in run_ids
         }
-        if gone:
-            await self._remove(place, found, gone, serde)
+        await self._remove(place, found, gone)
 
     async def keep_latest(self, place: Place, serde: Any) -> None:
         """Keep the greatest checkpoint of a namespace, and those that its delta channels are rebuilt from."""
         found = [each async for each in self._history.walk(place)]
-        if not found:
-            return
-        by_id = {plain_id(row.ext_id or ""): (row, document) for row, document in found}
-        latest, document = plain_id(found[0][0].ext_id or ""), found[0][1]
-        kept = {latest}
-        versions = serde.loads_typed(document.rest).get("channel_versions", {})
-        waiting = self._deltas(document, versions, serde)
-        cursor = document.parent
-        while waiting and cursor in by_id:
-            kept.add(cursor)
-            waiting -= set(by_id[cursor][1].places)
-            cursor = by_id[cursor][1].parent
-        await self._remove(place, found, by_id.keys() - kept, serde)
+        kept = {id_of(found[0][0])} if found else set()
+        await self._remove(place, found, self._gone(found, kept, serde))
 
-    def _deltas(self, document: Document, versions: Mapping[str, Any], serde: Any) -> set[str]:
+    async def keep_until(self, place: Place, id: str) -> None:
+        """Drop every checkpoint with a greater id."""
+        found = [each async for each in self._history.walk(place)]
+        await self._remove(place, found, {id_of(row) for row, _ in found if id_of(row) > id})
+
+    async def unkept(self, place: Place, policy: RetentionPolicy, serde: Any) -> set[str]:
+        """The ids that a policy does not keep, but for those that delta channels are rebuilt from."""
+        found = [each async for each in self._history.walk(place)]
+        metas = [
+            Meta(row.version, row.created_at, row.parent_version, row.name) for row, _ in found
+        ]
+        latest = found[0][0].version if found else 0
+        kept = decide(policy, metas, latest, self._store.now_us()).kept
+        return self._gone(found, {id_of(row) for row, _ in found if row.version in kept}, serde)
+
+    async def remove(self, place: Place, gone: set[str]) -> None:
+        """Take checkpoints of a namespace away."""
+        await self._remove(place, [each async for each in self._history.walk(place)], gone)
+
+    def _gone(self, found: Sequence[Found], kept: set[str], serde: Any) -> set[str]:
+        """What may go when these are kept: not what their delta channels are rebuilt from."""
+        by_id = {id_of(row): document for row, document in found}
+        needed = set(kept)
+        for id in kept:
+            waiting = self._deltas(by_id[id], serde)
+            cursor = by_id[id].parent
+            while waiting and cursor in by_id:
+                needed.add(cursor)
+                waiting -= set(by_id[cursor].places)
+                cursor = by_id[cursor].parent
+        return by_id.keys() - needed
+
+    def _deltas(self, document: Document, serde: Any) -> set[str]:
         """The channels without a value of which the metadata counts updates since their last snapshot."""
         counters = serde.loads_typed(document.metadata).get("counters_since_delta_snapshot") or {}
-        return {
-            channel
-            for channel in counters
-            if channel not in document.places and channel in versions
-        }
+        versions = serde.loads_typed(document.rest).get("channel_versions", {})
+        return {c for c in counters if c not in document.places and c in versions}
 
-    async def _remove(
-        self, place: Place, found: Sequence[Found], gone: Iterable[str], serde: Any
-    ) -> None:
+    async def _remove(self, place: Place, found: Sequence[Found], gone: set[str]) -> None:
         """Take checkpoints away, and the slots on them."""
-        gone = set(gone)
-        staying = [each for each in found if plain_id(each[0].ext_id or "") not in gone]
+        if not gone:
+            return
+        staying = [each for each in found if id_of(each[0]) not in gone]
         await self._keep_writes(place, staying)
         head = await self._store.aread(place.config)
-        newest = head.checkpoint
-        if newest is not None and plain_id(newest.ext_id or "") in gone:
+        doomed = [row for row, _ in found if id_of(row) in gone]
+        if head.checkpoint is not None and id_of(head.checkpoint) in gone:
             await self._lift(place, staying[0] if staying else None, found[0][1])
-        doomed = [row for row, _ in found if plain_id(row.ext_id or "") in gone]
-        if staying and newest is not None and plain_id(newest.ext_id or "") in gone:
-            doomed.append(staying[0][0])  # It stands again at the head.
+            doomed += [row for row, _ in staying[:1]]  # It stands again at the head.
         for at in range(0, len(doomed), STEP):
             rows = doomed[at : at + STEP]
             slots = await self._reader.slots(
-                place, [id for row in rows if (id := plain_id(row.ext_id or "")) in gone]
+                place, [id_of(row) for row in rows if id_of(row) in gone]
             )
             await self._commit(
                 place,
@@ -113,7 +129,7 @@ class Upkeep:
     async def _keep_writes(self, place: Place, staying: Sequence[Found]) -> None:
         """Write in full the slots of staying checkpoints that are near to items which no staying one refers to."""
         covered = [each for _, document in staying for each in document.ranges]
-        ids = [plain_id(row.ext_id or "") for row, _ in staying]
+        ids = [id_of(row) for row, _ in staying]
         for id, slots in (await self._reader.slots(place, ids)).items():
             for slot in slots:
                 stored = opened(self._store, slot) if slot.key != again_key(id) else None
@@ -145,7 +161,7 @@ class Upkeep:
             written = write_document(data, document.blobs, None)
             payload = self._store.seal(written.payload, HEAD)
             blobs = self._skeleton(written)
-            id = plain_id(survivor[0].ext_id or "") if survivor else None
+            id = id_of(survivor[0]) if survivor else None
             old = survivor[0] if survivor else None
             marks = read_marks(head.marks)
             row = CheckpointRow(
@@ -242,6 +258,11 @@ class Upkeep:
                 ),
             )
             expected = last = version
+
+
+def id_of(row: CheckpointRow) -> str:
+    """A checkpoint's own id."""
+    return plain_id(row.ext_id or "")
 
 
 def _covers(ranges: Sequence[Range], wanted: Range) -> bool:
