@@ -43,7 +43,8 @@ TABLES = [
 ]
 
 
-async def _empty(dsn: str) -> None:
+async def empty(dsn: str) -> None:
+    """Take every thread out of a store."""
     connection = await asyncpg.connect(dsn)
     try:
         names = ", ".join(f"threadline_{name}" for name in TABLES)
@@ -72,12 +73,12 @@ def partitioned_store(postgres_server: Postgres) -> Iterator[str]:
 @pytest.fixture
 def empty_store(plain_store: str) -> str:
     """The address of a store without any thread."""
-    asyncio.run(_empty(plain_store))
+    asyncio.run(empty(plain_store))
     return plain_store
 
 
 @pytest.fixture
 def empty_partitioned_store(partitioned_store: str) -> str:
     """The same, on partitioned tables."""
-    asyncio.run(_empty(partitioned_store))
+    asyncio.run(empty(partitioned_store))
     return partitioned_store

@@ -86,6 +86,7 @@ class Table(RuleBasedStateMachine):
 
     def _close_loop(self) -> None:
         if self.loop is not None:
+            self.loop.run_until_complete(self.loop.shutdown_asyncgens())
             self.loop.run_until_complete(self.loop.shutdown_default_executor())
             self.loop.close()
 
