@@ -26,7 +26,14 @@ from threadline.testing.servers import (
     valkey,
     valkey_cluster,
 )
-from threadline.testing.servers.process import Account, descendants, is_alive, wait_until
+from threadline.testing.servers.process import (
+    Account,
+    Server,
+    descendants,
+    is_alive,
+    is_stopped,
+    wait_until,
+)
 
 
 async def fetch(dsn: str, statement: str, *arguments: Any) -> Any:
@@ -318,3 +325,31 @@ def test_no_folder_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
         assert made[2].exists()
     assert len(made) == 3
     assert not [folder for folder in made if folder.exists()]
+
+
+class Forker(Server):
+    """Starts one process after the other, in three places at once, for a second or more."""
+
+    kind = "forker"
+
+    def command(self) -> list[str]:
+        loop = "for i in $(seq 5000); do ( : ); done"  # fork, not vfork
+        return ["/bin/sh", "-c", f"({loop}) & ({loop}) & {loop}; wait; sleep 100"]
+
+    def is_ready(self) -> bool:
+        return True
+
+
+def test_what_is_started_at_the_moment_of_a_pause_is_paused_too() -> None:
+    with Forker() as server:
+        sizes = []
+        for _ in range(20):
+            server.pause()
+            family = server.processes()
+            sizes.append(len(family))
+            assert all(map(is_stopped, family))
+            server.resume()
+        assert max(sizes) >= 3
+        family = server.processes()
+        server.kill()
+        assert not any(map(is_alive, family))

@@ -72,7 +72,9 @@ class Postgres(Databases, Server):
     """
 
     kind = "PostgreSQL"
-    stop_signal = signal.SIGINT  # Fast shutdown: sessions are ended, and it ends cleanly.
+    stop_signal = orphan_signal = (
+        signal.SIGINT
+    )  # Fast shutdown: sessions are ended, and it ends cleanly.
 
     def __init__(self, *, fsync: bool = False, settings: Mapping[str, str] | None = None) -> None:
         super().__init__()

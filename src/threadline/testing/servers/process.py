@@ -49,6 +49,8 @@ class Server(ABC):
     kind: str
     #: The signal that asks it to stop soon.
     stop_signal = signal.SIGTERM
+    #: The signal that ends it when the tests were killed. SIGKILL reaches one that is paused, too.
+    orphan_signal = signal.SIGKILL
 
     def __init__(self) -> None:
         self.host = "127.0.0.1"
@@ -96,7 +98,7 @@ class Server(ABC):
     def _launch(self) -> bool:
         """Start the process and wait until it is ready; False when it ended."""
         with (self.folder / "log").open("ab") as log:
-            self._process = self.account.popen(self.command(), self.folder, log)
+            self._process = self.account.popen(self.command(), self.folder, log, self.orphan_signal)
         deadline = clock.monotonic() + PATIENCE
         while self.running:
             if self.is_ready():
@@ -138,10 +140,14 @@ class Server(ABC):
 
     def pause(self) -> None:
         """SIGSTOP: it accepts connections, as the system does that for it, and answers nothing."""
-        for _ in range(2):  # The first may have started another before it stopped.
+
+        def stopped() -> bool:
             for pid in self.processes():
                 _send(pid, signal.SIGSTOP)
-            wait_until(lambda: all(map(is_stopped, self.processes())), f"{self.kind} to stop")
+            # What was started before its parent stopped is among these; then nobody starts anything any more.
+            return all(map(is_stopped, self.processes())) and all(map(is_stopped, self.processes()))
+
+        wait_until(stopped, f"{self.kind} to stop")
 
     def resume(self) -> None:
         """SIGCONT: it goes on where it was paused."""
@@ -238,9 +244,9 @@ class Account:
         return done.stdout
 
     def popen(
-        self, command: Sequence[str | Path], folder: Path, output: Any
+        self, command: Sequence[str | Path], folder: Path, output: Any, orphan_signal: int
     ) -> subprocess.Popen[bytes]:
-        """Start a server that ends when this process does, however that ends (Linux)."""
+        """Start a server that gets `orphan_signal` when this process ends, however that ends (Linux)."""
         launch: partial[subprocess.Popen[bytes]] = partial(
             subprocess.Popen,
             command,
@@ -251,7 +257,7 @@ class Account:
             stderr=subprocess.STDOUT,
             # Control-C in the terminal is for the tests, which then stop the server.
             start_new_session=True,
-            preexec_fn=_end_with_parent,
+            preexec_fn=partial(_end_with_parent, orphan_signal),
             **self._switch(),
         )
         return _launcher.submit(launch).result()
@@ -266,10 +272,10 @@ _prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
 _PR_SET_PDEATHSIG = 1
 
 
-def _end_with_parent() -> None:
+def _end_with_parent(orphan_signal: int) -> None:
     # Runs in the child, after it changed its user (which would clear this).
     if _prctl is not None:
-        _prctl(_PR_SET_PDEATHSIG, signal.SIGINT)
+        _prctl(_PR_SET_PDEATHSIG, orphan_signal)
 
 
 def _environment(folder: Path) -> dict[str, str]:
