@@ -7,15 +7,15 @@ opens the folders above its data to everybody.
 from __future__ import annotations
 
 import asyncio
+import atexit
 import os
 import re
 import secrets
 import shutil
 import signal
-import tempfile
 from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from threadline.testing.servers.process import (
     Server,
     ServerError,
     find_program,
+    make_folder,
     package_folder,
 )
 
@@ -204,19 +205,15 @@ def find_binaries(account: Account) -> Path:
     )
 
 
-_copies: list[AbstractContextManager[str]] = []
-
-
 @cache
 def _copy_of(package: Path, account: Account) -> Path:
     """A copy that the account can read, for an environment that lies in a closed folder; once in a process."""
-    folder = tempfile.TemporaryDirectory(prefix="threadline-pg-", dir="/tmp")
-    _copies.append(folder)  # Removed when the process ends.
-    account.own(Path(folder.name))
+    folder = make_folder(account)
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     for each in (package, package.with_name(f"{package.name}.libs")):
         if each.exists():
-            shutil.copytree(each, Path(folder.name) / each.name, symlinks=True)
-    return Path(folder.name) / package.name
+            shutil.copytree(each, folder / each.name, symlinks=True)
+    return folder / package.name
 
 
 def with_database(dsn: str, name: str) -> str:
