@@ -273,21 +273,18 @@ def plain_id(stored: str) -> str:
 # Lists of items in msgpack ---------------------------------------------------------------------------------
 
 
-def item_of(typed: Typed) -> bytes | None:
-    """The bytes of the one item in a list of one, or None when the codec's form is not plain msgpack."""
-    return typed.data[1:] if typed.form == "msgpack" and typed.data[:1] == b"\x91" else None
+def list_head(count: int) -> bytes:
+    """What stands before the items of a list."""
+    if count < 16:
+        return bytes([0x90 | count])
+    if count < 1 << 16:
+        return b"\xdc" + count.to_bytes(2, "big")
+    return b"\xdd" + count.to_bytes(4, "big")
 
 
 def list_of(items: Sequence[bytes]) -> Typed:
     """A list in msgpack from the bytes of its items."""
-    count = len(items)
-    if count < 16:
-        head = bytes([0x90 | count])
-    elif count < 1 << 16:
-        head = b"\xdc" + count.to_bytes(2, "big")
-    else:
-        head = b"\xdd" + count.to_bytes(4, "big")
-    return Typed("msgpack", head + b"".join(items))
+    return Typed("msgpack", list_head(len(items)) + b"".join(items))
 
 
 def _write_place(place: Place, blobs: Sequence[bytes]) -> list[Any]:

@@ -7,9 +7,10 @@ is, unseen; the items of a list that are there already stay where they are; what
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from threadline.adapters.langgraph.document import (
     FIELDS,
@@ -25,7 +26,7 @@ from threadline.adapters.langgraph.document import (
     Place,
     Start,
     Typed,
-    item_of,
+    list_head,
     list_of,
 )
 from threadline.store import Items, Mark, appended, item_digest, place, positions
@@ -36,9 +37,24 @@ SMALL_ITEMS = 32
 Encode = Callable[[Any], Typed]
 
 
+class Listed(NamedTuple):
+    """A list as it is stored: the digest of each item, and the size and digest of all their bytes together."""
+
+    digests: tuple[bytes, ...]
+    size: int
+    digest: bytes
+
+    @classmethod
+    def of(cls, items: Sequence[bytes]) -> Listed:
+        """Of the items' bytes."""
+        body = b"".join(items)
+        digests = tuple([item_digest(KIND, item) for item in items])
+        return cls(digests, len(body), _hash(body).digest())
+
+
 @dataclass(frozen=True, slots=True)
 class View:
-    """A checkpoint as it is stored. `digests`: of each value that is no list; `lists`: of each item of each list."""
+    """A checkpoint as it is stored. `digests`: of each value that is no list; `lists`: the lists."""
 
     id: str
     version: int
@@ -46,7 +62,7 @@ class View:
     document: Document
     versions: Mapping[str, Any]
     digests: Mapping[str, bytes]
-    lists: Mapping[str, tuple[bytes, ...]]
+    lists: Mapping[str, Listed]
     skeleton: tuple[bytes, bytes] | None
 
 
@@ -88,7 +104,7 @@ class Draft:
     blobs: dict[bytes, Typed] = field(default_factory=dict)
     start: Typed | None = None
     digests: dict[str, bytes] = field(default_factory=dict)
-    lists: dict[str, tuple[bytes, ...]] = field(default_factory=dict)
+    lists: dict[str, Listed] = field(default_factory=dict)
     fresh: dict[str, list[Any]] = field(default_factory=dict)
 
     def end(self, log: int) -> int:
@@ -159,16 +175,13 @@ def _put(
     encode: Encode,
     check: Callable[[Typed, str], None],
 ) -> None:
-    items = _items(value, encode) if type(value) is list and value else None
-    if items is not None:
-        before = base.document.places.get(channel) if base else None
-        listed = isinstance(before, Pieces)
-        if listed or sum(map(len, items)) > max(INLINE_BYTES, SMALL_ITEMS * len(items)):
-            _put_list(made, base, channel, items, value, check)
+    typed = encode(value)
+    if type(value) is list and value and typed.form == "msgpack":
+        found = base.document.places.get(channel) if base else None
+        old = found if isinstance(found, Pieces) else None
+        if old or len(typed.data) > max(INLINE_BYTES, SMALL_ITEMS * len(value)):
+            _put_list(made, base, channel, value, typed.data, encode, check)
             return
-        typed = list_of(items)
-    else:
-        typed = encode(value)
     digest = typed.digest
     if base and base.digests.get(channel) == digest:
         made.places[channel], made.digests[channel] = base.document.places[channel], digest
@@ -188,39 +201,60 @@ def _put(
         made.blobs[digest] = typed
 
 
-def _items(value: Sequence[Any], encode: Encode) -> list[bytes] | None:
-    """The bytes of each item, or None when the codec does not write lists as plain msgpack."""
-    items: list[bytes] = []
-    for each in value:
-        item = item_of(encode([each]))
-        if item is None:
-            return None
-        items.append(item)
-    return items
-
-
 def _put_list(
     made: Draft,
     base: View | None,
     channel: str,
-    items: Sequence[bytes],
     value: Sequence[Any],
+    data: bytes,
+    encode: Encode,
     check: Callable[[Typed, str], None],
 ) -> None:
     log = made.log_of(channel)
     found = base.document.places.get(channel) if base else None
     old = found if isinstance(found, Pieces) and found.log == log else None
-    known = base.lists[channel] if base and old else ()
-    digests = tuple([item_digest(KIND, item) for item in items])
-    if old and digests[: len(known)] == known:
-        pieces = appended(old.pieces, made.end(log), len(digests) - len(known))
-        fresh = list(range(len(known), len(digests)))
+    known = base.lists[channel] if base and old else None
+    grown = _grown(known, value, data, encode) if known else None
+    if grown and old and known:
+        listed, items = grown
+        first = len(known.digests)
+        pieces = appended(old.pieces, made.end(log), len(items))
+        fresh = list(range(first, first + len(items)))
     else:
+        whole = [_item(each, encode) for each in value]
+        listed = Listed.of(whole)
         there = positions(old.pieces) if old else []
-        pieces, fresh = place(there, known, digests, made.end(log))
+        digests = known.digests if known else ()
+        pieces, fresh = place(there, digests, listed.digests, made.end(log))
+        items = [whole[index] for index in fresh]
     if fresh:
-        new = [items[index] for index in fresh]
-        check(list_of(new), channel)
-        made.appends.setdefault(log, []).extend(new)
+        check(list_of(items), channel)
+        made.appends.setdefault(log, []).extend(items)
         made.fresh[channel] = [value[index] for index in fresh]
-    made.places[channel], made.lists[channel] = Pieces(log, tuple(pieces)), digests
+    made.places[channel], made.lists[channel] = Pieces(log, tuple(pieces)), listed
+
+
+def _grown(
+    known: Listed, value: Sequence[Any], data: bytes, encode: Encode
+) -> tuple[Listed, list[bytes]] | None:
+    """The list and its new items, when it begins with all that is known of it: without a look at each."""
+    count = len(known.digests)
+    body = memoryview(data)[len(list_head(len(value))) :]
+    if len(value) < count or len(body) < known.size:
+        return None
+    digest = _hash(body[: known.size])
+    if digest.digest() != known.digest:
+        return None
+    items = [_item(each, encode) for each in value[count:]]
+    digest.update(body[known.size :])
+    digests = (*known.digests, *(item_digest(KIND, item) for item in items))
+    return Listed(digests, len(body), digest.digest()), items
+
+
+def _item(value: Any, encode: Encode) -> bytes:
+    """The bytes of one item of a list."""
+    return encode([value]).data[1:]
+
+
+def _hash(data: bytes | memoryview) -> hashlib.blake2b:
+    return hashlib.blake2b(data, digest_size=16)

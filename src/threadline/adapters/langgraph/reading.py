@@ -10,7 +10,6 @@ from langgraph.checkpoint.base import CheckpointTuple
 from threadline import CorruptionError
 from threadline.adapters.langgraph.document import (
     FIELDS,
-    KIND,
     BlobAt,
     Document,
     Inline,
@@ -24,7 +23,7 @@ from threadline.adapters.langgraph.document import (
     skeleton_of,
     stored_id,
 )
-from threadline.adapters.langgraph.plan import Ground, View
+from threadline.adapters.langgraph.plan import Ground, Listed, View
 from threadline.adapters.langgraph.spans import (
     BLOB,
     HEAD,
@@ -52,7 +51,6 @@ from threadline.store import (
     Slot,
     SlotQuery,
     Store,
-    item_digest,
     read_marks,
 )
 
@@ -144,7 +142,7 @@ class Reader:
         (document,) = await self.documents(place, [row])
         spans = Spans(self.store, head.rows)
         digests: dict[str, bytes] = {}
-        lists: dict[str, tuple[bytes, ...]] = {}
+        lists: dict[str, Listed] = {}
         for channel, found in document.places.items():
             match found:
                 case Inline(value):
@@ -155,7 +153,7 @@ class Reader:
                 case BlobAt(_, address):
                     digests[channel] = address
                 case Pieces(log, pieces):
-                    lists[channel] = tuple([item_digest(KIND, i) for i in spans.items(log, pieces)])
+                    lists[channel] = Listed.of(spans.items(log, pieces))
         near = skeleton_of(self.store.open(row.payload, HEAD, row.key_id), row.blob_refs)
         content = self.skeletons.get(near) if near else None
         rest = serde.loads_typed(document.rest)
