@@ -235,6 +235,22 @@ def test_a_late_put_does_not_bring_a_deleted_thread_back(checkpointer: BaseCheck
     assert [each.checkpoint["id"] for each in ours.list(at())] == [id_of(4)]
 
 
+def test_late_writes_do_not_bring_a_deleted_thread_back(checkpointer: BaseCheckpointer) -> None:
+    ours, others = ThreadlineSaver(checkpointer), ThreadlineSaver(checkpointer)
+    put(others, 1, {"a": 1})
+    put(ours, 2, {"a": 2}, 1)
+    ours.delete_thread("t")
+    for saver in (ours, others):
+        with pytest.raises(ThreadNotFoundError):
+            saver.put_writes(at(2), [("a", 1)], "task")
+    assert checkpointer.list_threads({"app": "langgraph"}) == []
+    ours.put_writes(
+        at(3), [("a", 3)], "task"
+    )  # A new life begins with the writes of its first checkpoint.
+    put(ours, 3, {"a": 3})
+    assert ours.get_tuple(at()).pending_writes == [("task", "a", 3)]  # type: ignore[union-attr]
+
+
 def test_a_copy_is_equal_and_apart(saver: ThreadlineSaver) -> None:
     for number in range(1, 6):
         put(saver, number, {"m": messages(*range(number)), "big": "x" * 5000}, number - 1 or None)

@@ -32,6 +32,7 @@ class Grounds:
         self._lock = Lock()
         self._grounds: OrderedDict[Place, Ground] = OrderedDict()
         self._waiting: OrderedDict[Place, dict[str, Waiting]] = OrderedDict()
+        self._late: OrderedDict[Place, str] = OrderedDict()
 
     def get(self, place: Place) -> Ground | None:
         """The ground as it was last seen."""
@@ -52,6 +53,21 @@ class Grounds:
             self._grounds.move_to_end(place)
             while len(self._grounds) > GROUNDS:
                 self._grounds.popitem(last=False)
+
+    def deleted(self, place: Place) -> None:
+        """The thread of a place was deleted: forget it, but for which checkpoints it had."""
+        with self._lock:
+            for each, ground in self._grounds.items():
+                if each.thread_id == place.thread_id and ground.top is not None:
+                    self._late[each] = ground.top
+            while len(self._late) > GROUNDS:
+                self._late.popitem(last=False)
+        self.forget(place, thread=True)
+
+    def is_late(self, place: Place, checkpoint_id: str) -> bool:
+        """Whether a checkpoint belongs to a life of its thread that ended here."""
+        with self._lock:
+            return checkpoint_id <= self._late.get(place, "")
 
     def forget(self, place: Place, *, thread: bool = False) -> None:
         """Forget a namespace, or its whole thread."""

@@ -143,6 +143,10 @@ class Puts:
         if not puts:
             return
         life = ground.incarnation if ground else None
+        if life is None and not create and self.grounds.is_late(place, checkpoint_id):
+            raise ThreadNotFoundError(
+                f"thread {place.thread_id!r} was deleted, and with it checkpoint {checkpoint_id}; nothing was written"
+            )
         batch = await store.abatch(
             place.config,
             "writes",

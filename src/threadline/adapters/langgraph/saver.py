@@ -125,7 +125,7 @@ class ThreadlineSaver(ThreadCalls):
         """Delete a thread: every namespace, checkpoints, writes, messages."""
         place = self._thread(str(thread_id))
         await self._store.aerase(place.config)
-        self._puts.grounds.forget(place, thread=True)
+        self._puts.grounds.deleted(place)
 
     async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
         """Delete the checkpoints of these runs, in every thread of this app."""
