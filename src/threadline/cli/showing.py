@@ -21,6 +21,7 @@ from threadline import (
     ToolResultBlock,
 )
 from threadline.checkpointer import BaseCheckpointer
+from threadline.cli.bringing import LANGGRAPH, langgraph_checkpoint
 from threadline.cli.options import (
     App,
     At,
@@ -99,6 +100,8 @@ def _checkpoint(
 ) -> Checkpoint | None:
     """The checkpoint that is meant, with its state as a plain dict. Raises Refusal when there is none."""
     config = call.thread(thread, namespace=namespace, state_class=dict)
+    if call.config["app"] == LANGGRAPH:
+        return langgraph_checkpoint(memory, config, at)
     return memory.get_checkpoint(config) if at is None else known_checkpoint(memory, config, at)
 
 

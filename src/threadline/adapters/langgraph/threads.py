@@ -87,6 +87,15 @@ class ThreadCalls(Faces):
         (old, before), (new, after) = sides
         return StateDiff(place.thread_id, place.namespace, old, new, changes(before, after))
 
+    async def aplain(self, config: Any) -> dict[str, Any] | None:
+        """The channels of a checkpoint as plain values, for people and programs that do not have its types: messages
+        and other objects are the fields that are stored of them. None when there is no such checkpoint."""
+        found = await self._reader.get(self._place(config), get_checkpoint_id(config), SEALED)
+        values: dict[str, Any] | None = (
+            opened(found.checkpoint["channel_values"]) if found else None
+        )
+        return values
+
     async def aretain(
         self, policy: RetentionPolicy, thread_id: str | None = None, *, dry_run: bool = False
     ) -> int:
@@ -121,6 +130,10 @@ class ThreadCalls(Faces):
     def diff(self, a: Any, b: Any) -> StateDiff:
         """`adiff` for sync code."""
         return self._store.run(self.adiff(a, b))
+
+    def plain(self, config: Any) -> dict[str, Any] | None:
+        """`aplain` for sync code."""
+        return self._store.run(self.aplain(config))
 
     def retain(
         self, policy: RetentionPolicy, thread_id: str | None = None, *, dry_run: bool = False
