@@ -13,7 +13,15 @@ import asyncpg
 import pytest
 
 from threadline import AgentState, Message, PgCheckpointer, SchemaError
-from threadline.errors import NotStorableError, ReleasedError, ThreadlineError, UnavailableError
+from threadline.errors import (
+    DeadlineError,
+    NotStorableError,
+    OutcomeUnknownError,
+    ReleasedError,
+    StorageFullError,
+    ThreadlineError,
+    UnavailableError,
+)
 from threadline.testing.servers import Postgres
 
 CONFIG = {"thread_id": "t"}
@@ -406,3 +414,73 @@ async def test_an_overridden_put_governs_everything(pg_dsn: str) -> None:
         await checkpointer.aput_state(CONFIG, AgentState())
         await asyncio.to_thread(checkpointer.put_state, CONFIG, AgentState())
         assert checkpointer.puts == 2
+
+
+# Outcomes ---------------------------------------------------------------------------------------------------
+
+
+class _Fails:
+    """A pool whose connections fail at a statement of the store, as often as it says, and then work."""
+
+    def __init__(self, pool: Any, error: BaseException, times: int) -> None:
+        self._pool, self._loop, self.error, self.times = pool, pool._loop, error, times
+
+    async def acquire(self) -> Any:
+        connection = await self._pool.acquire()
+        return _Failing(self, connection)
+
+    async def release(self, connection: Any) -> None:
+        await self._pool.release(connection.real)
+
+
+class _Failing:
+    def __init__(self, pool: _Fails, real: Any) -> None:
+        self.pool, self.real = pool, real
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.real, name)
+
+    async def fetchrow(self, text: str, *arguments: Any) -> Any:
+        found = await self.real.fetchrow(text, *arguments)
+        if "threadline_journal" in text and text.startswith("WITH") and self.pool.times:
+            self.pool.times -= 1
+            raise self.pool.error
+        return found
+
+
+@pytest.mark.parametrize(
+    ("error", "meant"),
+    [
+        (asyncpg.ConnectionDoesNotExistError("gone"), OutcomeUnknownError),
+        (asyncpg.AdminShutdownError("shutting down"), OutcomeUnknownError),
+        (ConnectionResetError("reset"), OutcomeUnknownError),
+        (asyncpg.InterfaceError("connection is closed"), OutcomeUnknownError),
+        (asyncpg.DeadlockDetectedError("deadlock"), UnavailableError),
+        (asyncpg.QueryCanceledError("canceled"), DeadlineError),
+        (asyncpg.ReadOnlySQLTransactionError("read-only"), UnavailableError),
+        (asyncpg.DiskFullError("full"), StorageFullError),
+        (asyncpg.InsufficientPrivilegeError("no right"), ThreadlineError),
+    ],
+)
+async def test_what_is_known_of_a_commit_that_failed(
+    pg_dsn: str, error: BaseException, meant: type[Exception]
+) -> None:
+    async with asyncpg.create_pool(pg_dsn, min_size=1, max_size=2) as pool:
+        async with PgCheckpointer(pg_pool=pool) as plain:
+            await plain.aput_state(CONFIG, {"n": 0})
+        failing = PgCheckpointer(pg_pool=_Fails(pool, error, 10**9), timeout=0.3)
+        with pytest.raises(meant) as caught:
+            await failing.aput_state(CONFIG, {"n": 1}, op_id="1" * 32)
+        assert isinstance(caught.value, OutcomeUnknownError) == (meant is OutcomeUnknownError)
+
+
+@pytest.mark.parametrize(
+    "error", [asyncpg.ConnectionDoesNotExistError("gone"), ConnectionResetError()]
+)
+async def test_an_answer_that_is_lost_is_asked_for_again(pg_dsn: str, error: BaseException) -> None:
+    async with asyncpg.create_pool(pg_dsn, min_size=1, max_size=2) as pool:
+        checkpointer = PgCheckpointer(pg_pool=_Fails(pool, error, 3))
+        state = AgentState(context=[Message.text_message("once", message_id="m")])
+        assert (await checkpointer.aput_state(CONFIG, state, messages=state.context)).version == 1
+        assert len(await checkpointer.alist_checkpoints(CONFIG)) == 1
+        assert len(await checkpointer.alist_messages(CONFIG)) == 1

@@ -77,7 +77,16 @@ class Dsn:
 
 
 class LostError(UnavailableError):
-    """The connection was lost while the store was answering."""
+    """The connection was lost, or the server gave the work up; on another connection it may be done.
+
+    `told`: the server said itself that it undid the work. One that is shutting down may have committed before.
+    """
+
+    told = False
+
+
+class CanceledError(DeadlineError):
+    """The server ended the statement, at a time limit of its own or because somebody asked it to."""
 
 
 @contextlib.contextmanager
@@ -104,7 +113,7 @@ def driver_errors() -> Iterator[None]:
 
 #: Classes and codes of SQLSTATE (PostgreSQL, appendix A): the first that fits.
 _MEANINGS: tuple[tuple[str, type[ThreadlineError], str], ...] = (
-    ("57014", DeadlineError, "PostgreSQL ended the statement"),
+    ("57014", CanceledError, "PostgreSQL ended the statement"),
     ("57", LostError, "PostgreSQL is shutting down or starting"),
     ("08", LostError, "the connection to PostgreSQL was lost"),
     ("25006", UnavailableError, "PostgreSQL is read-only"),
@@ -128,7 +137,10 @@ def _translated(error: asyncpg.PostgresError) -> ThreadlineError:
     said = error.args[0] if error.args else type(error).__name__
     for prefix, kind, meaning in _MEANINGS:
         if state.startswith(prefix):
-            return kind(f"{meaning} ({said})")
+            meant = kind(f"{meaning} ({said})")
+            if isinstance(meant, LostError):
+                meant.told = state.startswith("40")
+            return meant
     return ThreadlineError(f"PostgreSQL: {said} ({state})")
 
 
@@ -197,6 +209,8 @@ class Link:
             except (ThreadlineError, asyncpg.PostgresError):
                 whole = not connection.is_in_transaction()
                 raise
+            except ConnectionError as error:
+                raise LostError(f"the connection to PostgreSQL was lost: {error}") from None
             finally:
                 if not whole:
                     connection.terminate()

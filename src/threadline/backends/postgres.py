@@ -34,7 +34,7 @@ from threadline.backend import (
 )
 from threadline.backends import pg_migrate, pg_steps
 from threadline.backends.pg_commit import Commits, NeedsSteps, is_plain
-from threadline.backends.pg_link import Connection, Dsn, Link, LostError
+from threadline.backends.pg_link import CanceledError, Connection, Dsn, Link, LostError
 from threadline.backends.pg_read import Reader
 from threadline.backends.pg_sql import Sql, UserIds
 from threadline.errors import DeadlineError, OutcomeUnknownError, ReleasedError, UnavailableError
@@ -115,7 +115,7 @@ class PostgresBackend(Backend):
     async def commit(self, batches: Sequence[Batch]) -> list[Commit]:
         if not batches:
             return []
-        sent = False
+        sent = unknown = False
 
         async def work(connection: Connection) -> list[Commit]:
             nonlocal sent
@@ -132,15 +132,17 @@ class PostgresBackend(Backend):
             try:
                 return await self._call(work, deadline)
             except UnavailableError as error:
-                # Whether an attempt was committed is not known: only the same op_id can tell, on another connection.
-                left = deadline - clock.monotonic()
-                if not sent or isinstance(error, DeadlineError) or left <= pause:
-                    if not sent:
+                # What was sent and got no answer may be committed: only the same op_id can tell, on another connection.
+                unknown |= sent and not _is_told(error)
+                over = isinstance(error, DeadlineError) or clock.monotonic() + pause >= deadline
+                if over or not (unknown or isinstance(error, LostError)):
+                    if not unknown:
                         raise
                     raise OutcomeUnknownError(
                         f"PostgreSQL did not say whether it committed ({error}); repeat the call with the same op_id",
                         op_id=batches[0].op_id.hex(),
                     ) from None
+            sent = False
             await asyncio.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE)
 
@@ -220,3 +222,12 @@ class PostgresBackend(Backend):
         if self._closed:
             raise ReleasedError()
         return await self._link.run(work, deadline or clock.monotonic() + self._timeout)
+
+
+def _is_told(error: UnavailableError) -> bool:
+    """Whether the server said itself that nothing was committed."""
+    return (
+        isinstance(error, CanceledError)
+        or not isinstance(error, DeadlineError | LostError)
+        or (isinstance(error, LostError) and error.told)
+    )
