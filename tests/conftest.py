@@ -16,18 +16,23 @@ from threadline.testing.servers import PgBouncer, Postgres, ServerError, pgbounc
 pytest_plugins = ["threadline.testing.fixtures"]
 
 
-@pytest.fixture
-def pooler(pg_dsn: str) -> Iterator[PgBouncer]:
-    """A PgBouncer in front of an empty database. It is no Python package: CI installs it and fails without it;
-    elsewhere its tests are skipped, with this reason, when it is missing."""
+def _pooler(dsn: str) -> Iterator[PgBouncer]:
+    """A PgBouncer in front of a database. It is no Python package: CI installs it and fails without it; elsewhere its
+    tests are skipped, with this reason, when it is missing."""
     try:
-        server = pgbouncer(pg_dsn)
+        server = pgbouncer(dsn)
     except ServerError as error:
         if os.environ.get("CI"):
             raise
         pytest.skip(str(error))
     with server:
         yield server
+
+
+@pytest.fixture
+def pooler(pg_dsn: str) -> Iterator[PgBouncer]:
+    """A PgBouncer in transaction mode, in front of an empty database."""
+    yield from _pooler(pg_dsn)
 
 
 TABLES = [
@@ -82,3 +87,15 @@ def empty_partitioned_store(partitioned_store: str) -> str:
     """The same, on partitioned tables."""
     asyncio.run(empty(partitioned_store))
     return partitioned_store
+
+
+@pytest.fixture(scope="session")
+def pooled_store(plain_store: str) -> Iterator[PgBouncer]:
+    """A PgBouncer in transaction mode, in front of a store."""
+    yield from _pooler(plain_store)
+
+
+@pytest.fixture
+def empty_pooled_store(pooled_store: PgBouncer, empty_store: str) -> str:
+    """The address of a store without any thread, through a PgBouncer."""
+    return pooled_store.dsn
