@@ -78,9 +78,12 @@ def test_there_are_examples() -> None:
     "page", [page for page in PAGES if examples(page)], ids=lambda page: page.name
 )
 def test_the_examples_of_a_page_run(
-    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    if page.name == "postgres.md":
+        monkeypatch.setenv("DATABASE_URL", request.getfixturevalue("pg_dsn"))
+        monkeypatch.setenv("CACHE_URL", request.getfixturevalue("valkey_url"))
     module = ModuleType("example")
     monkeypatch.setitem(sys.modules, "example", module)  # Where dataclasses look for annotations.
 
