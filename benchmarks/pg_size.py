@@ -34,10 +34,13 @@ def text(dice: random.Random, size: int) -> str:
 
 
 async def sizes(dsn: str) -> dict[str, int]:
-    """Bytes of each table, its indexes and out-of-line values included."""
+    """Bytes of each table and index."""
     connection = await asyncpg.connect(dsn)
     rows = await connection.fetch(
-        "SELECT relname, pg_total_relation_size(oid) FROM pg_class WHERE relkind = 'r' AND relname LIKE 'threadline%'"
+        "SELECT relname, pg_relation_size(oid) FROM pg_class WHERE relkind IN ('r', 'i') "
+        "AND relname LIKE 'threadline%' "
+        "UNION ALL SELECT relname || ' (out of line)', pg_total_relation_size(reltoastrelid) FROM pg_class "
+        "WHERE relkind = 'r' AND relname LIKE 'threadline%' AND reltoastrelid <> 0"
     )
     await connection.close()
     return {name.removeprefix("threadline_"): size for name, size in rows}
@@ -56,54 +59,41 @@ async def told(dsn: str, text_bytes: int, threads: int) -> None:
         f"  {whole / 1e6:.2f} MB ({before / 1e6:.2f} before VACUUM FULL): {whole / text_bytes:.2f}x the text"
     )
     print(f"  {whole / threads:,.0f} bytes a thread")
-    for name, size in sorted(after.items(), key=lambda each: -each[1])[:6]:
-        print(f"    {name:<14} {size / 1e6:8.2f} MB")
+    for name, size in sorted(after.items(), key=lambda each: -each[1])[:8]:
+        print(f"    {name:<32} {size / 1e6:8.2f} MB")
+
+
+async def converse(memory: PgCheckpointer, number: int, turns: int, logged: bool) -> int:
+    """A conversation, a put in each turn of 2 messages of 300 characters; returns the bytes of its text."""
+    dice, state = random.Random(number), AgentState()
+    config = {"thread_id": f"thread-{number}", "user_id": f"user-{number % 200}"}
+    for _ in range(turns):
+        said = [Message.text_message(text(dice, 300), role) for role in ("user", "assistant")]
+        state.context += said
+        await memory.aput_state(config, state, messages=said if logged else [])
+    return turns * 600
 
 
 async def run_threads(server: Postgres) -> None:
-    """Many conversations: 10 turns of 2 messages of 300 characters, a state with its messages put in each."""
+    """400 conversations of 10 turns."""
     for logged in (True, False):
-        dsn, dice, count, written = server.database(), random.Random(1), 2000, 0
+        dsn, written = server.database(), 0
         async with PgCheckpointer(dsn) as memory:
-
-            async def converse(
-                number: int, memory: PgCheckpointer = memory, logged: bool = logged
-            ) -> int:
-                config = {"thread_id": f"thread-{number}", "user_id": f"user-{number % 200}"}
-                state, size = AgentState(), 0
-                for _ in range(10):
-                    said = [
-                        Message.text_message(text(dice, 300), role)
-                        for role in ("user", "assistant")
-                    ]
-                    state.context += said
-                    size += 600
-                    await memory.aput_state(config, state, messages=said if logged else [])
-                return size
-
-            gate = asyncio.Semaphore(8)
-
-            async def one(number: int, gate: asyncio.Semaphore = gate) -> int:
-                async with gate:
-                    return await converse(number)
-
-            written = sum(await asyncio.gather(*(one(number) for number in range(count))))
+            for first in range(0, 400, 8):
+                talks = (converse(memory, first + each, 10, logged) for each in range(8))
+                written += sum(await asyncio.gather(*talks))
         print(f"threads, {'states and the message log' if logged else 'states only'}:")
-        await told(dsn, written, count)
+        await told(dsn, written, 400)
         server.drop_database(dsn)
 
 
 async def run_turns(server: Postgres) -> None:
     """One long conversation: 1,000 turns of 2 messages of 300 characters."""
-    dsn, dice = server.database(), random.Random(2)
+    dsn = server.database()
     async with PgCheckpointer(dsn) as memory:
-        state = AgentState()
-        for _ in range(1000):
-            said = [Message.text_message(text(dice, 300), role) for role in ("user", "assistant")]
-            state.context += said
-            await memory.aput_state({"thread_id": "t"}, state, messages=said)
+        written = await converse(memory, 1, 1000, True)
     print("turns, one thread of 1,000 checkpoints, with the message log:")
-    await told(dsn, 600_000, 1)
+    await told(dsn, written, 1)
     server.drop_database(dsn)
 
 
