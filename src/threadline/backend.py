@@ -39,6 +39,7 @@ from threadline.history.row import ROW_BYTES
 from threadline.history.row import Blob as Blob
 from threadline.history.row import Range as Range
 from threadline.history.row import Row as Row
+from threadline.summary import Summary as Summary
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +198,11 @@ class Backend(ABC):
     @abstractmethod
     async def read_namespaces(self, key: bytes, user: str | None) -> list[str]:
         """The names of a thread's namespaces, in order; empty when there is no such thread."""
+
+    @abstractmethod
+    async def summarize(self, query: ThreadQuery, key: bytes | None = None) -> Summary:
+        """Count, in the store, the live threads of the query's tenant, app and owner (None: of all), or of these the
+        one with this key: messages (entries of the kind "message") by role, checkpoints by name, tools, tokens."""
 
     @abstractmethod
     async def measure(self, key: bytes | None) -> dict[str, int]:

@@ -49,7 +49,8 @@ class Entry:
     thread and namespace, None for records without an id. `meta` is a sealed payload beside the record.
 
     `search`: the words it is found by, None when it is not searched. `derived`: the projection that the backend
-    was given makes the same words from `payload`, so they need not be stored a second time.
+    was given makes the same words from `payload`, so they need not be stored a second time. `facts`: what is counted
+    of it, see `codec.facts`; None when there is nothing.
     """
 
     kind: str
@@ -61,6 +62,7 @@ class Entry:
     search: str | None = None
     derived: bool = False
     meta: bytes | None = None
+    facts: str | None = None
     key_id: int = 0
     created_at: int = 0
 

@@ -17,7 +17,7 @@ import pytest
 SRC = Path(__file__).parents[2] / "src" / "threadline"
 ROOT = "threadline"
 
-F0 = {"model", "errors"}
+F0 = {"model", "errors", "summary"}
 F1 = {"clock", "config", "codec", "history", "inline", "loops", "telemetry"}
 F2 = {"batch", "backend", "cache", "cache_protocol"}
 F3 = {"checkpointer"}
@@ -39,6 +39,7 @@ MAY_IMPORT: Mapping[str, set[str]] = {
     "errors": set(),
     "model": {"errors", "clock"},
     "clock": set(),
+    "summary": set(),
     "telemetry": {"errors", "clock"},
     "config": F0 | F1,
     "codec": F0 | F1,

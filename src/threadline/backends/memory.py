@@ -32,11 +32,13 @@ from threadline.backend import (
     Slot,
     SlotQuery,
     StoreInfo,
+    Summary,
     ThreadQuery,
     ThreadRow,
     judge,
     judge_again,
 )
+from threadline.backends.memory_counts import summarize
 from threadline.backends.memory_thread import (
     Space,
     Thread,
@@ -338,6 +340,12 @@ class MemoryBackend(Backend):
                 **sizes,
                 "store_bytes": sum(sizes.values()),
             }
+
+    async def summarize(self, query: ThreadQuery, key: bytes | None = None) -> Summary:
+        with self._lock:
+            self._check_open()
+            threads = listed(self._threads, query)
+            return summarize(t for t in threads if t.row and key in (None, t.row.key))
 
     def _check_open(self) -> None:
         if self._closed:

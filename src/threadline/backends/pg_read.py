@@ -1,4 +1,4 @@
-"""What is read, each function with one statement on one connection: one snapshot."""
+"""What is read, each function on one connection and of one snapshot: one statement, but for counting."""
 
 from __future__ import annotations
 
@@ -28,13 +28,14 @@ from threadline.backends.pg_link import Connection
 from threadline.backends.pg_sql import Sql
 from threadline.errors import CorruptionError
 from threadline.history.freeing import Span, Stock
+from threadline.summary import Dated, Summary, Tokens, ToolCounts
 
 #: A word as the index cuts them: what is none is in no entry.
 _WORD = re.compile(r"[A-Za-z0-9\u0080-\U0010ffff]+")
 _MOST: Final = 2**63 - 1
 #: Where the columns of the thread and of the checkpoint lie in what a read of a head gives; and those of a hit.
 _THREAD, _CHECKPOINT = slice(2, 18), slice(21, 36)
-_HIT_ENTRY, _HIT_THREAD = slice(1, 12), slice(12, 28)
+_HIT_ENTRY, _HIT_THREAD = slice(1, 13), slice(13, 29)
 _CURSOR = (("at", 8), ("key", 16), ("ns", 8), ("seq", 8))
 
 
@@ -196,6 +197,23 @@ class Reader:
             ((whole,),) = await self._all("store_bytes", schema=self._sql.schema)
             sizes["store_bytes"] = whole
         return sizes
+
+    async def summarize(self, query: ThreadQuery, key: bytes | None) -> Summary:
+        """See `Backend.summarize`."""
+        asked = {"tenant": query.tenant, "app": query.app, "user": self.owner(query.user)}
+        parts = ("threads", "messages", "checkpoints", "tools", "tokens")
+        async with self._connection.transaction(isolation="repeatable_read", readonly=True):
+            found = [await self._all(f"summary_{part}", **asked, key=key) for part in parts]
+        (count, total, longest), (tokens,) = found[0][0], found[4]
+        return Summary(
+            threads=count,
+            seconds=total / 1e6,
+            longest=longest / 1e6,
+            messages=tuple(Dated(*row) for row in found[1]),
+            checkpoints=tuple(Dated(*row) for row in found[2]),
+            tools=tuple(ToolCounts(*row) for row in found[3]),
+            tokens=Tokens(*tokens),
+        )
 
     def _threads(self, query: ThreadQuery) -> dict[str, Any]:
         terms = sorted(set(query.terms))

@@ -209,6 +209,7 @@ def entry_columns(entries: Sequence[Entry], projected: bool) -> dict[str, list[A
         "meta": [each.meta for each in entries],
         "key_id": [each.key_id for each in entries],
         "payload": [each.payload for each in entries],
+        "facts": [each.facts for each in entries],
     }
 
 
@@ -340,22 +341,16 @@ def blobs(found: Iterable[Sequence[Any]]) -> tuple[Blob, ...]:
     return tuple(Blob(*columns) for columns in found)
 
 
+_ENTRY = (
+    *("seq", "ext_id", "kind", "role", "payload", "digest", "search", "derived", "meta", "key_id"),
+    *("created_at", "facts"),
+)
+
+
 def entry_row(columns: Sequence[Any]) -> Entry:
-    """An entry from its 11 columns."""
-    seq, ext_id, kind, role, payload, digest, search, derived, meta, key_id, created_at = columns
-    return Entry(
-        kind=kind or "message",
-        payload=payload,
-        digest=digest,
-        seq=seq,
-        ext_id=ext_id,
-        role=role,
-        search=search,
-        derived=derived,
-        meta=meta,
-        key_id=key_id,
-        created_at=created_at,
-    )
+    """An entry from its 12 columns."""
+    told = dict(zip(_ENTRY, columns, strict=True))
+    return Entry(**{**told, "kind": told["kind"] or "message"})
 
 
 def slot_row(columns: Sequence[Any]) -> Slot:

@@ -29,6 +29,7 @@ from threadline.backend import (
     Slot,
     SlotQuery,
     StoreInfo,
+    Summary,
     ThreadQuery,
     ThreadRow,
 )
@@ -201,6 +202,9 @@ class PostgresBackend(Backend):
 
     async def measure(self, key: bytes | None) -> dict[str, int]:
         return await self._read(lambda r: r.measure(key))
+
+    async def summarize(self, query: ThreadQuery, key: bytes | None = None) -> Summary:
+        return await self._read(lambda r: r.summarize(query, key))
 
     def _now(self) -> int | None:
         return self.now_us() if self.now_us else None

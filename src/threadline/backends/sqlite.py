@@ -33,10 +33,11 @@ from threadline.backend import (
     Slot,
     SlotQuery,
     StoreInfo,
+    Summary,
     ThreadQuery,
     ThreadRow,
 )
-from threadline.backends import sqlite_file, sqlite_read, sqlite_scrub
+from threadline.backends import sqlite_counts, sqlite_file, sqlite_read, sqlite_scrub
 from threadline.backends.sqlite_core import Core, Options
 from threadline.backends.sqlite_entries import Projection
 from threadline.backends.sqlite_writer import Writer
@@ -199,6 +200,9 @@ class SqliteBackend(Backend):
         if key is None:
             sizes["store_bytes"] = sqlite_file.store_bytes(self._options.path)
         return sizes
+
+    async def summarize(self, query: ThreadQuery, key: bytes | None = None) -> Summary:
+        return await self._read(lambda db: sqlite_counts.summarize(db, query, key))
 
     # What belongs to this process ---------------------------------------------------------------------------
 

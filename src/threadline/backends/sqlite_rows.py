@@ -25,7 +25,7 @@ from threadline.backends.journal import read_popped, write_popped
 
 _DEFAULT_NS = bytes(8)
 #: How many columns of a thread, of an entry.
-THREAD, ENTRY = 16, 12
+THREAD, ENTRY = 16, 13
 
 
 def short(ns: bytes) -> bytes:
@@ -74,6 +74,7 @@ class StoredEntry(NamedTuple):
     meta: bytes | None
     key_id: int
     created_at: int
+    facts: str | None
 
     def entry(self) -> Entry:
         return Entry(
@@ -88,6 +89,7 @@ class StoredEntry(NamedTuple):
             meta=self.meta,
             key_id=self.key_id,
             created_at=self.created_at,
+            facts=self.facts,
         )
 
 
@@ -102,6 +104,7 @@ def entry_columns(entry: Entry, derived: bool) -> dict[str, Any]:
         "meta": entry.meta,
         "key_id": entry.key_id,
         "payload": entry.payload,
+        "facts": entry.facts,
     }
 
 

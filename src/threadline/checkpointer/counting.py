@@ -1,18 +1,20 @@
-"""Counting what is stored of some threads: checkpoints by name, messages, bytes."""
+"""Counting what is stored of some threads: messages by role, tools, tokens, checkpoints by name, days, bytes.
+
+The store counts; what comes here is numbers. Only the bytes are asked for thread by thread.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator
 from typing import Any
 
-from threadline.backend import CheckpointQuery, ThreadRow
+from threadline import clock
+from threadline.backend import Summary, ThreadQuery
 from threadline.checkpointer.engine import Engine
 from threadline.checkpointer.walk import addressed_threads
-from threadline.config import Address, namespace_key
+from threadline.config import Address
 
-#: How many checkpoints one read brings.
-PAGE = 1000
+_DAY_US = 86_400_000_000
 
 
 class Counting:
@@ -23,12 +25,9 @@ class Counting:
 
     async def stats(self, address: Address) -> dict[str, Any]:
         """Count the thread of an address, or all of its tenant, app and user; see `BaseCheckpointer.astats`."""
-        names: Counter[str] = Counter()
         threads: list[dict[str, Any]] = []
         async for row in addressed_threads(self._engine, address):
             sizes = await self._engine.backend.measure(row.key)
-            async for name in self._names(row, address.user):
-                names[name] += 1
             told = {"thread_id": row.thread_id, "messages": sizes["messages"]}
             threads.append(
                 {**told, "checkpoints": sizes["checkpoints"], "bytes": sizes["store_bytes"]}
@@ -38,26 +37,46 @@ class Counting:
             what: sum(each[what] for each in threads)
             for what in ("messages", "checkpoints", "bytes")
         }
-        return {
-            "threads": len(threads),
-            **totals,
-            "names": dict(names.most_common()),
-            "by_thread": threads,
-        }
+        key = await self._engine.key(address) if address.thread_id else None
+        query = ThreadQuery(address.tenant, address.app, address.user)
+        summary = await self._engine.backend.summarize(query, key)
+        return {"threads": len(threads), **totals, **_told(summary), "by_thread": threads}
 
-    async def _names(self, thread: ThreadRow, user: str | None) -> AsyncIterator[str]:
-        """The name of each checkpoint of a thread that has one."""
-        backend = self._engine.backend
-        for namespace in await backend.read_namespaces(thread.key, user):
-            before: int | None = None
-            while True:
-                query = CheckpointQuery(before=before, limit=PAGE)
-                rows = await backend.read_checkpoints(
-                    thread.key, namespace_key(namespace), user, query
-                )
-                for row in rows:
-                    if row.name is not None:
-                        yield row.name
-                if len(rows) < PAGE:
-                    break
-                before = rows[-1].version
+
+def _told(summary: Summary) -> dict[str, Any]:
+    roles: Counter[str] = Counter()
+    names: Counter[str] = Counter()
+    days: dict[int, dict[str, int]] = {}
+    for what, rows, counts in (
+        ("messages", summary.messages, roles),
+        ("checkpoints", summary.checkpoints, names),
+    ):
+        for day, name, count in rows:
+            active = days.setdefault(day, {"messages": 0, "checkpoints": 0})
+            active[what] += count
+            if name is not None:
+                counts[name] += count
+    return {
+        "names": dict(names.most_common()),
+        "roles": dict(roles.most_common()),
+        "tools": {
+            tool.name: {
+                "calls": tool.calls,
+                "errors": tool.errors,
+                "error_rate": tool.errors / tool.results if tool.results else 0.0,
+                "unanswered": max(0, tool.calls - tool.results),
+                "mean_seconds": tool.milliseconds / tool.timed / 1000 if tool.timed else None,
+            }
+            for tool in sorted(summary.tools, key=lambda each: (-each.calls, each.name))
+        },
+        "tokens": summary.tokens._asdict(),
+        "days": {
+            clock.from_us(day * _DAY_US).date().isoformat(): active
+            for day, active in sorted(days.items())
+        },
+        "durations": {
+            "total_seconds": summary.seconds,
+            "mean_seconds": summary.seconds / summary.threads if summary.threads else 0.0,
+            "longest_seconds": summary.longest,
+        },
+    }

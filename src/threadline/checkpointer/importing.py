@@ -32,6 +32,7 @@ from threadline.checkpointer.engine import Engine
 from threadline.checkpointer.exporting import FORMAT
 from threadline.checkpointer.verify import Verifier
 from threadline.codec.envelope import Where
+from threadline.codec.facts import facts_of
 from threadline.codec.records import decode_message
 from threadline.codec.rows import JSON, items_of
 from threadline.codec.searchtext import fold, words
@@ -250,7 +251,8 @@ class Importer:
         ours = "data" in part
         data = orjson.dumps(part["data"]) if ours else _bytes(part["payload"]) or b""
         sealed = self._engine.codec.seal(data, Where("entry"))
-        search = (words(decode_message(data).text()) or None) if ours else part.get("search")
+        message = decode_message(data) if ours else None
+        search = (words(message.text()) or None) if message else part.get("search")
         meta: bytes | None = None
         terms: tuple[int, ...] = ()
         if "meta" in part:
@@ -269,6 +271,7 @@ class Importer:
             created_at=_moment(part["at"]),
             search=search,
             derived=ours,
+            facts=facts_of(message) if message else None,
             meta=meta,
         )
         return EntryPut(entry, terms)

@@ -9,6 +9,7 @@ from threadline.backend import Entry, EntryPut, EntryQuery, Reason, Refused, Tai
 from threadline.checkpointer.engine import Engine, refuse
 from threadline.codec.digest import item_digest
 from threadline.codec.envelope import Codec, Where
+from threadline.codec.facts import facts_of
 from threadline.codec.records import decode_message, encode_message
 from threadline.codec.rows import JSON
 from threadline.codec.searchtext import Query, read_query, words
@@ -67,6 +68,7 @@ def encode_entry(engine: Engine, message: Message, meta: bytes | None = None) ->
         search=words(message.text()) or None,
         derived=True,
         meta=meta,
+        facts=facts_of(message),
     )
 
 

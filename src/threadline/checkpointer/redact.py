@@ -152,7 +152,13 @@ class Redaction:
         data = _tombstone(record, entry.digest)
         payload = self._engine.codec.seal(data, Where("entry"))
         return dataclasses.replace(
-            entry, payload=payload.data, key_id=payload.key_id, search=None, derived=True, meta=None
+            entry,
+            payload=payload.data,
+            key_id=payload.key_id,
+            search=None,
+            derived=True,
+            meta=None,
+            facts=None,
         )
 
     async def _forks(self, address: Address) -> list[tuple[Address, str | None]]:

@@ -46,9 +46,18 @@ class TransferCalls(Calls):
 
     @operation
     async def astats(self, config: Config) -> dict[str, Any]:
-        """Count what is stored of the config's thread (without `thread_id`: of every thread of its tenant, app and
-        user): `threads`, `messages`, `checkpoints`, the `bytes` of their payloads, `names` (checkpoints by name, the
-        most frequent first) and `by_thread` (a dict of each, the largest first). Reads every checkpoint's row."""
+        """Count, in the store, what is stored of the config's thread (without `thread_id`: of every thread of its
+        tenant, app and user).
+
+        `threads`, `messages`, `checkpoints`, `bytes` (of payloads); `roles` and `names`: messages by role and
+        checkpoints by name, the most frequent first; `tools`: for each tool its `calls`, `errors`, `error_rate` (of
+        those that were answered), `unanswered`, `mean_seconds` (from the call's message to the result's; None where
+        they do not say); `tokens`: what the messages' `usages` add up to; `days`: messages and checkpoints of each day,
+        UTC, by the store's clock; `durations`: seconds from the beginning of threads to their last activity;
+        `by_thread`: a dict of each thread, the largest first.
+
+        Tools and tokens are those of the message log (not of states), put with version 0.2 or later.
+        """
         return await self._counting.stats(read_config(config, thread=False))
 
     stats = face(astats)

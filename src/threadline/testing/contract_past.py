@@ -7,10 +7,18 @@ from typing import Any
 
 import pytest
 
+from threadline import clock
 from threadline.checkpointer import InMemoryCheckpointer
 from threadline.errors import ConflictError, ThreadNotFoundError
-from threadline.model import AgentState, Message, ThreadInfo
-from threadline.testing.faces import Face, FaceTests, at
+from threadline.model import (
+    AgentState,
+    Message,
+    ThreadInfo,
+    TokenUsages,
+    ToolCallBlock,
+    ToolResultBlock,
+)
+from threadline.testing.faces import Face, FaceTests, at, said
 
 
 async def _grown(face: Face, count: int = 40, **address: Any) -> AgentState:
@@ -31,6 +39,19 @@ async def _grown(face: Face, count: int = 40, **address: Any) -> AgentState:
 async def _versions(face: Face, config: dict[str, Any]) -> dict[int, Any]:
     checkpoints = await face.alist_checkpoints(config)
     return {c.version: await face.aget_state({**config, "version": c.version}) for c in checkpoints}
+
+
+def _call(call_id: str, tool: str, at_ms: int) -> Message:
+    usages = TokenUsages(completion_tokens=2, prompt_tokens=10, total_tokens=12, reasoning_tokens=1)
+    blocks = [ToolCallBlock(id=call_id, name=tool, args={"q": 1})]
+    return Message(role="assistant", content=blocks, timestamp=at_ms / 1000, usages=usages)
+
+
+def _result(call_id: str, at_ms: int, error: bool = False) -> Message:
+    block = ToolResultBlock(call_id=call_id, output="x", is_error=error)
+    message = Message.tool_message(block)
+    message.timestamp = at_ms / 1000
+    return message
 
 
 class PastContract(FaceTests):
@@ -210,6 +231,60 @@ class TransferContract(FaceTests):
         one = await face.astats(at("u"))
         assert (one["threads"], one["names"], one["by_thread"]) == (1, {}, told["by_thread"][1:])
         assert (await face.astats({}))["threads"] == 3
+
+    async def test_tools_tokens_and_days_are_counted(self, face: Face) -> None:
+        """In the store: by role, by tool with errors and times, by day; what is deleted is not counted any more."""
+        day = 20_000 * 86_400_000_000
+        with clock.use(wall_us=lambda: day + 1):
+            first = [*said("hello"), _call("c1", "search", 1000), _result("c1", 3000)]
+            await face.aput_messages(at(user_id="al"), first)
+            await face.aput_state(at(user_id="al"), AgentState(), name="a")
+        with clock.use(wall_us=lambda: day + 86_400_000_001):
+            again = [_call("c1", "search", 1000), _result("c1", 1500, error=True)]
+            await face.aput_messages(at(user_id="al"), again)
+            more = [_call("c2", "f\u65e5", 0), _result("gone", 5), _call("c3", "search", 9)]
+            await face.aput_messages(at("u", user_id="al", namespace="n"), more)
+            await face.aput_state(at("u", user_id="al"), AgentState())
+        await face.aput_messages(at("v", user_id="bo"), [_call("c1", "search", 0)])
+        told = await face.astats({"user_id": "al"})
+        assert told["roles"] == {"assistant": 4, "tool": 3, "user": 1}
+        assert told["names"] == {"a": 1}
+        assert told["tools"] == {
+            "search": {"calls": 3, "errors": 1, "error_rate": 0.5, "unanswered": 1, "mean_seconds": 1.25},
+            "f\u65e5": {"calls": 1, "errors": 0, "error_rate": 0.0, "unanswered": 1, "mean_seconds": None},
+        }  # fmt: skip
+        assert told["tokens"] == {
+            "prompt": 40, "completion": 8, "total": 48, "reasoning": 4, "cached": 0
+        }  # fmt: skip
+        assert told["days"] == {
+            "2024-10-04": {"messages": 3, "checkpoints": 1},
+            "2024-10-05": {"messages": 5, "checkpoints": 1},
+        }
+        assert told["durations"]["longest_seconds"] == 86_400
+        alone = await face.astats(at(user_id="al"))
+        assert alone["tools"]["search"]["calls"] == 2
+        everything = await face.astats({})
+        assert everything["tools"]["search"]["calls"] == 4
+        assert (await face.astats(at(user_id="bo")))["tools"] == {}
+        assert (await face.astats(at("none")))["roles"] == {}
+        await face.afork(at(user_id="al"), "w")
+        assert (await face.astats(at("w", user_id="al")))["tools"] == alone["tools"]
+        await face.adelete_message(at(user_id="al"), again[1].message_id)
+        await face.aredact(at(user_id="al"), again[0].message_id)
+        left = (await face.astats(at(user_id="al")))["tools"]["search"]
+        assert (left["calls"], left["errors"]) == (1, 0)
+        first[1].content.append(ToolCallBlock(id="c9", name="other"))
+        await face.aput_messages(at(user_id="al"), [first[1]])
+        assert (await face.astats(at(user_id="al")))["tools"]["other"]["calls"] == 1
+        file = io.BytesIO()
+        await face.aexport(at(user_id="al"), file)
+        before = await face.astats(at(user_id="al"))
+        file.seek(0)
+        async with InMemoryCheckpointer() as other:
+            await other.aimport(file)
+            assert (await other.astats(at(user_id="al")))["tools"] == before["tools"]
+        await face.adelete_thread(at(user_id="al"))
+        assert (await face.astats(at(user_id="al")))["tools"] == {}
 
     async def test_a_damaged_file_imports_nothing(self, face: Face) -> None:
         """A flipped bit, a missing end, another format, and a thread that is there."""

@@ -139,21 +139,22 @@ SELECT t.thread_key, :ns, n.*
 -- Entries: at the end, or in place when their id is there; metadata stays where a replacement brings none.
 -- part: of put
 INSERT INTO tl.entries AS e (thread_key, ns, seq, ext_id, kind, role, digest, search, derived, words, meta, terms,
-                             key_id, created_at, payload)
+                             key_id, created_at, payload, facts)
 SELECT t.thread_key, :ns, t.last_seq + n.position, n.ext_id, n.kind, n.role, n.digest, n.search, n.derived,
        array_to_tsvector(string_to_array(n.words, ' ')), n.meta, n.terms::bigint[], n.key_id,
-       coalesce(n.created_at, t.at), n.payload
+       coalesce(n.created_at, t.at), n.payload, n.facts
   FROM t, h, unnest(:entry_ext_id::text[], :entry_kind::text[], :entry_role::text[], :entry_digest::bytea[],
                     :entry_search::text[], :entry_derived::boolean[], :entry_words::text[], :entry_meta::bytea[],
                     :entry_terms::text[], :entry_key_id::integer[], :entry_created_at::bigint[],
-                    :entry_payload::bytea[])
+                    :entry_payload::bytea[], :entry_facts::text[])
        WITH ORDINALITY AS n (ext_id, kind, role, digest, search, derived, words, meta, terms, key_id, created_at,
-                             payload, position)
+                             payload, facts, position)
     ON CONFLICT (thread_key, ns, ext_id) WHERE ext_id IS NOT NULL DO UPDATE
    SET kind = {{ignored}} e.kind ELSE excluded.kind END, role = {{ignored}} e.role ELSE excluded.role END,
        digest = {{ignored}} e.digest ELSE excluded.digest END, search = {{ignored}} e.search ELSE excluded.search END,
        derived = {{ignored}} e.derived ELSE excluded.derived END, words = {{ignored}} e.words ELSE excluded.words END,
        key_id = {{ignored}} e.key_id ELSE excluded.key_id END, payload = {{ignored}} e.payload ELSE excluded.payload END,
+       facts = {{ignored}} e.facts ELSE excluded.facts END,
        meta = CASE WHEN excluded.meta IS NULL OR e.ext_id = ANY (:ignored) THEN e.meta ELSE excluded.meta END,
        terms = CASE WHEN excluded.meta IS NULL OR e.ext_id = ANY (:ignored) THEN e.terms ELSE excluded.terms END
 RETURNING e.seq, e.ext_id
@@ -351,16 +352,16 @@ SELECT :key, :ns, s.kind, s.key, s.key_id, s.expires_at, s.meta, s.payload
 -- copy_entries --
 -- The entries of another thread behind the position `last_seq`, in their order: the position of each.
 INSERT INTO tl.entries AS e (thread_key, ns, seq, ext_id, kind, role, digest, search, derived, words, meta, terms,
-                             key_id, created_at, payload)
+                             key_id, created_at, payload, facts)
 SELECT :key, :ns, :last_seq::bigint + row_number() OVER (ORDER BY f.seq), f.ext_id, f.kind, f.role, f.digest, f.search,
-       f.derived, f.words, f.meta, f.terms, f.key_id, f.created_at, f.payload
+       f.derived, f.words, f.meta, f.terms, f.key_id, f.created_at, f.payload, f.facts
   FROM tl.entries AS f
  WHERE f.thread_key = :source AND f.ns = :source_ns AND (:until::bigint IS NULL OR f.created_at <= :until)
     ON CONFLICT (thread_key, ns, ext_id) WHERE ext_id IS NOT NULL DO UPDATE
    SET kind = excluded.kind, role = excluded.role, digest = excluded.digest, search = excluded.search,
        derived = excluded.derived, words = excluded.words, meta = coalesce(excluded.meta, e.meta),
        terms = CASE WHEN excluded.meta IS NULL THEN e.terms ELSE excluded.terms END, key_id = excluded.key_id,
-       payload = excluded.payload
+       payload = excluded.payload, facts = excluded.facts
 RETURNING e.seq
 
 -- rename_checkpoints --
@@ -412,16 +413,18 @@ RETURNING {{entry}}
 -- entry --
 -- The columns of an entry.
 -- part: of other statements
-e.seq, e.ext_id, e.kind, e.role, e.payload, e.digest, e.search, e.derived, e.meta, e.key_id, e.created_at
+e.seq, e.ext_id, e.kind, e.role, e.payload, e.digest, e.search, e.derived, e.meta, e.key_id, e.created_at,
+e.facts
 
 -- rewrite_entries --
 -- Another content in the same positions.
 UPDATE tl.entries AS e
    SET kind = n.kind, role = n.role, digest = n.digest, search = n.search, derived = n.derived,
-       words = array_to_tsvector(string_to_array(n.words, ' ')), meta = n.meta, key_id = n.key_id, payload = n.payload
+       words = array_to_tsvector(string_to_array(n.words, ' ')), meta = n.meta, key_id = n.key_id, payload = n.payload,
+       facts = n.facts
   FROM unnest(:seqs::bigint[], :kind::text[], :role::text[], :digest::bytea[], :search::text[], :derived::boolean[],
-              :words::text[], :meta::bytea[], :key_id::integer[], :payload::bytea[])
-       AS n (seq, kind, role, digest, search, derived, words, meta, key_id, payload)
+              :words::text[], :meta::bytea[], :key_id::integer[], :payload::bytea[], :facts::text[])
+       AS n (seq, kind, role, digest, search, derived, words, meta, key_id, payload, facts)
  WHERE e.thread_key = :key AND e.ns = :ns AND e.seq = n.seq
 RETURNING e.seq
 
@@ -793,3 +796,66 @@ SELECT coalesce(sum(pg_total_relation_size(c.oid)), 0)::bigint
   FROM pg_class AS c
   JOIN pg_namespace AS n ON n.oid = c.relnamespace
  WHERE n.nspname = :schema AND c.relkind = 'r' AND c.relname LIKE 'threadline\_%'
+
+-- summary_threads --
+-- How many threads, and how long they were active, in microseconds.
+SELECT count(*), coalesce(sum(t.activity_at - t.created_at), 0)::bigint,
+       coalesce(max(t.activity_at - t.created_at), 0)::bigint
+  FROM tl.threads AS t
+ WHERE t.live AND (:key::bytea IS NULL OR t.thread_key = :key) AND (:tenant::text IS NULL OR t.tenant = :tenant)
+   AND (:app::text IS NULL OR t.app = :app) AND (:user::owner_type IS NULL OR t.owner = :user)
+
+-- summary_messages --
+-- Messages by day and role.
+SELECT e.created_at / 86400000000, e.role, count(*)
+  FROM tl.threads AS t
+  JOIN tl.entries AS e ON e.thread_key = t.thread_key AND e.kind IS NULL
+ WHERE t.live AND (:key::bytea IS NULL OR t.thread_key = :key) AND (:tenant::text IS NULL OR t.tenant = :tenant)
+   AND (:app::text IS NULL OR t.app = :app) AND (:user::owner_type IS NULL OR t.owner = :user)
+ GROUP BY 1, 2 ORDER BY 1, coalesce(e.role, '')
+
+-- summary_checkpoints --
+-- Checkpoints by day and name.
+SELECT c.created_at / 86400000000, c.name, count(*)
+  FROM tl.threads AS t
+  JOIN tl.checkpoints AS c ON c.thread_key = t.thread_key
+ WHERE t.live AND (:key::bytea IS NULL OR t.thread_key = :key) AND (:tenant::text IS NULL OR t.tenant = :tenant)
+   AND (:app::text IS NULL OR t.app = :app) AND (:user::owner_type IS NULL OR t.owner = :user)
+ GROUP BY 1, 2 ORDER BY 1, coalesce(c.name, '')
+
+-- summary_tools --
+-- Calls by tool. A result belongs to the call of its id that stands right before it.
+WITH facts AS MATERIALIZED (
+         SELECT e.thread_key, e.seq, e.facts::jsonb AS facts, (e.facts::jsonb ->> 'at')::bigint AS at
+           FROM tl.threads AS t
+           JOIN tl.entries AS e ON e.thread_key = t.thread_key AND e.kind IS NULL AND e.facts IS NOT NULL
+          WHERE t.live AND (:key::bytea IS NULL OR t.thread_key = :key) AND (:tenant::text IS NULL OR t.tenant = :tenant)
+   AND (:app::text IS NULL OR t.app = :app) AND (:user::owner_type IS NULL OR t.owner = :user)),
+     steps AS (
+         SELECT f.thread_key, f.seq, 0 AS part, c.place, f.at, c.value ->> 0 AS id, c.value ->> 1 AS name, 0 AS error
+           FROM facts AS f, jsonb_array_elements(f.facts -> 'c') WITH ORDINALITY AS c (value, place)
+          UNION ALL
+         SELECT f.thread_key, f.seq, 1, r.place, f.at, r.value ->> 0, NULL, (r.value ->> 1)::integer
+           FROM facts AS f, jsonb_array_elements(f.facts -> 'r') WITH ORDINALITY AS r (value, place)),
+     paired AS (
+         SELECT s.part, s.name, s.error, s.at, lag(s.name) OVER each AS called, lag(s.at) OVER each AS called_at
+           FROM steps AS s
+         WINDOW each AS (PARTITION BY s.thread_key, s.id ORDER BY s.seq, s.part, s.place))
+SELECT coalesce(p.name, p.called) COLLATE "C" AS tool, count(*) FILTER (WHERE p.part = 0),
+       count(*) FILTER (WHERE p.part = 1), count(*) FILTER (WHERE p.part = 1 AND p.error = 1),
+       count(*) FILTER (WHERE p.part = 1 AND p.at >= p.called_at),
+       coalesce(sum(p.at - p.called_at) FILTER (WHERE p.part = 1 AND p.at >= p.called_at), 0)::bigint
+  FROM paired AS p
+ WHERE p.part = 0 OR p.called IS NOT NULL
+ GROUP BY 1 ORDER BY 1
+
+-- summary_tokens --
+-- Tokens, each kind together.
+SELECT coalesce(sum((f.t ->> 0)::bigint), 0)::bigint, coalesce(sum((f.t ->> 1)::bigint), 0)::bigint,
+       coalesce(sum((f.t ->> 2)::bigint), 0)::bigint, coalesce(sum((f.t ->> 3)::bigint), 0)::bigint,
+       coalesce(sum((f.t ->> 4)::bigint), 0)::bigint
+  FROM (SELECT e.facts::jsonb -> 't' AS t
+          FROM tl.threads AS t
+          JOIN tl.entries AS e ON e.thread_key = t.thread_key AND e.kind IS NULL AND e.facts IS NOT NULL
+         WHERE t.live AND (:key::bytea IS NULL OR t.thread_key = :key) AND (:tenant::text IS NULL OR t.tenant = :tenant)
+   AND (:app::text IS NULL OR t.app = :app) AND (:user::owner_type IS NULL OR t.owner = :user)) AS f

@@ -233,7 +233,7 @@ SELECT :thread, :ns, id, key_id, payload FROM blobs WHERE thread = :source AND n
 
 -- copied_entries --
 -- The entries of another thread that are copied, oldest first.
-SELECT id, seq, ext_id, kind, role, payload, digest, search, derived, meta, key_id, created_at
+SELECT id, seq, ext_id, kind, role, payload, digest, search, derived, meta, key_id, created_at, facts
   FROM entries WHERE thread = :source AND ns = :source_ns AND (:until IS NULL OR created_at <= :until)
  ORDER BY seq
 
@@ -298,29 +298,29 @@ DELETE FROM terms WHERE thread = :thread AND kind = 3 AND ns = x''
 
 -- find_tail --
 -- The entries behind a position.
-SELECT id, seq, ext_id, kind, role, payload, digest, search, derived, meta, key_id, created_at
+SELECT id, seq, ext_id, kind, role, payload, digest, search, derived, meta, key_id, created_at, facts
   FROM entries WHERE thread = :thread AND ns = :ns AND seq > :after ORDER BY seq
 
 -- find_named --
 -- Entries by their ids.
 SELECT e.id, e.seq, e.ext_id, e.kind, e.role, e.payload, e.digest, e.search, e.derived, e.meta, e.key_id,
-       e.created_at
+       e.created_at, e.facts
   FROM json_each(:ext_ids) AS wanted
   CROSS JOIN entries AS e ON e.thread = :thread AND e.ns = :ns AND e.ext_id = wanted.value
 
 -- find_last --
 -- The last entries, newest first.
-SELECT id, seq, ext_id, kind, role, payload, digest, search, derived, meta, key_id, created_at
+SELECT id, seq, ext_id, kind, role, payload, digest, search, derived, meta, key_id, created_at, facts
   FROM entries WHERE thread = :thread AND ns = :ns ORDER BY seq DESC LIMIT :limit
 
 -- find_seq --
 -- An entry by its position.
-SELECT id, seq, ext_id, kind, role, payload, digest, search, derived, meta, key_id, created_at
+SELECT id, seq, ext_id, kind, role, payload, digest, search, derived, meta, key_id, created_at, facts
   FROM entries WHERE thread = :thread AND ns = :ns AND seq = :seq
 
 -- find_worded --
 -- The entries of a thread that have words in the index.
-SELECT id, seq, ext_id, kind, role, payload, digest, search, derived, meta, key_id, created_at
+SELECT id, seq, ext_id, kind, role, payload, digest, search, derived, meta, key_id, created_at, facts
   FROM entries WHERE thread = :thread AND (derived = 1 OR search IS NOT NULL)
 
 -- last_entry_id --
@@ -330,15 +330,15 @@ SELECT coalesce(max(id), 0) FROM entries
 -- add_entry --
 -- An entry at the end.
 INSERT INTO entries (id, thread, ns, seq, ext_id, kind, role, digest, search, derived, meta, key_id, created_at,
-                     payload)
+                     payload, facts)
 VALUES (:id, :thread, :ns, :seq, :ext_id, :kind, :role, :digest, :search, :derived, :meta, :key_id, :created_at,
-        :payload)
+        :payload, :facts)
 
 -- change_entry --
 -- Another content in the same position.
 UPDATE entries
    SET kind = :kind, role = :role, digest = :digest, search = :search, derived = :derived, meta = :meta,
-       key_id = :key_id, payload = :payload
+       key_id = :key_id, payload = :payload, facts = :facts
  WHERE id = :id
 
 -- delete_entry --
@@ -508,7 +508,7 @@ SELECT c.version, c.payload, c.digest, c.parent_version, c.base, c.kind, c.ext_i
 -- read_entries_oldest --
 -- Entries by position, oldest first.
 SELECT e.id, e.seq, e.ext_id, e.kind, e.role, e.payload, e.digest, e.search, e.derived, e.meta, e.key_id,
-       e.created_at
+       e.created_at, e.facts
   FROM threads AS t
   JOIN entries AS e ON e.thread = t.id AND e.ns = :ns AND e.seq > :after AND e.seq < :before
  WHERE t.thread_key = :key AND t.live = 1 AND (:user IS NULL OR t.user = :user)
@@ -523,7 +523,7 @@ SELECT e.id, e.seq, e.ext_id, e.kind, e.role, e.payload, e.digest, e.search, e.d
 -- read_entries_newest --
 -- Entries by position, newest first.
 SELECT e.id, e.seq, e.ext_id, e.kind, e.role, e.payload, e.digest, e.search, e.derived, e.meta, e.key_id,
-       e.created_at
+       e.created_at, e.facts
   FROM threads AS t
   JOIN entries AS e ON e.thread = t.id AND e.ns = :ns AND e.seq > :after AND e.seq < :before
  WHERE t.thread_key = :key AND t.live = 1 AND (:user IS NULL OR t.user = :user)
@@ -538,7 +538,7 @@ SELECT e.id, e.seq, e.ext_id, e.kind, e.role, e.payload, e.digest, e.search, e.d
 -- read_worded_oldest --
 -- Entries that hold every word, by the word index, oldest first.
 SELECT e.id, e.seq, e.ext_id, e.kind, e.role, e.payload, e.digest, e.search, e.derived, e.meta, e.key_id,
-       e.created_at
+       e.created_at, e.facts
   FROM threads AS t
   JOIN entries AS e ON e.thread = t.id AND e.ns = :ns AND e.seq > :after AND e.seq < :before
  WHERE t.thread_key = :key AND t.live = 1 AND (:user IS NULL OR t.user = :user)
@@ -552,7 +552,7 @@ SELECT e.id, e.seq, e.ext_id, e.kind, e.role, e.payload, e.digest, e.search, e.d
 -- read_worded_newest --
 -- Entries that hold every word, by the word index, newest first.
 SELECT e.id, e.seq, e.ext_id, e.kind, e.role, e.payload, e.digest, e.search, e.derived, e.meta, e.key_id,
-       e.created_at
+       e.created_at, e.facts
   FROM threads AS t
   JOIN entries AS e ON e.thread = t.id AND e.ns = :ns AND e.seq > :after AND e.seq < :before
  WHERE t.thread_key = :key AND t.live = 1 AND (:user IS NULL OR t.user = :user)
@@ -566,7 +566,7 @@ SELECT e.id, e.seq, e.ext_id, e.kind, e.role, e.payload, e.digest, e.search, e.d
 -- read_named_entries --
 -- Entries by their ids, oldest first; words are looked for in what comes back.
 SELECT e.id, e.seq, e.ext_id, e.kind, e.role, e.payload, e.digest, e.search, e.derived, e.meta, e.key_id,
-       e.created_at
+       e.created_at, e.facts
   FROM threads AS t
  CROSS JOIN (SELECT DISTINCT value FROM json_each(:ext_ids)) AS wanted
  CROSS JOIN entries AS e ON e.thread = t.id AND e.ns = :ns AND e.ext_id = wanted.value
@@ -580,7 +580,7 @@ SELECT e.id, e.seq, e.ext_id, e.kind, e.role, e.payload, e.digest, e.search, e.d
 -- search_words --
 -- Entries of any thread that hold every word, by the word index, newest first.
 SELECT e.id, e.seq, e.ext_id, e.kind, e.role, e.payload, e.digest, e.search, e.derived, e.meta, e.key_id,
-       e.created_at,
+       e.created_at, e.facts,
        t.thread_key, t.tenant, t.app, t.thread_id, t.user, t.incarnation, t.rev, t.gc, t.info, t.lineage, t.title,
        t.key_id, t.created_at, t.activity_at, t.message_count, t.checkpoint_count
   FROM entries_fts AS f
@@ -598,7 +598,7 @@ SELECT e.id, e.seq, e.ext_id, e.kind, e.role, e.payload, e.digest, e.search, e.d
 -- The same without a word index, or without a word to look up.
 -- scan: reads every entry from the newest on until the limit
 SELECT e.id, e.seq, e.ext_id, e.kind, e.role, e.payload, e.digest, e.search, e.derived, e.meta, e.key_id,
-       e.created_at,
+       e.created_at, e.facts,
        t.thread_key, t.tenant, t.app, t.thread_id, t.user, t.incarnation, t.rev, t.gc, t.info, t.lineage, t.title,
        t.key_id, t.created_at, t.activity_at, t.message_count, t.checkpoint_count
   FROM entries AS e
@@ -753,3 +753,65 @@ SELECT (SELECT count(*) FROM threads WHERE live = 1), (SELECT count(*) FROM head
        (SELECT count(*) AS count, ifnull(sum(length(payload)), 0) AS bytes FROM entries) AS said,
        (SELECT count(*) AS count, ifnull(sum(length(payload)), 0) AS bytes FROM log_rows) AS items,
        (SELECT ifnull(sum(length(payload)), 0) AS bytes FROM blobs) AS large
+
+-- summary_threads --
+-- How many threads, and how long they were active, in microseconds.
+SELECT count(*), coalesce(sum(t.activity_at - t.created_at), 0), coalesce(max(t.activity_at - t.created_at), 0)
+  FROM threads AS t
+ WHERE t.live = 1 AND (:key IS NULL OR t.thread_key = :key) AND (:tenant IS NULL OR t.tenant = :tenant)
+   AND (:app IS NULL OR t.app = :app) AND (:user IS NULL OR t.user = :user)
+
+-- summary_messages --
+-- Messages by day and role.
+SELECT e.created_at / 86400000000, e.role, count(*)
+  FROM threads AS t
+  JOIN entries AS e ON e.thread = t.id AND e.kind IS NULL
+ WHERE t.live = 1 AND (:key IS NULL OR t.thread_key = :key) AND (:tenant IS NULL OR t.tenant = :tenant)
+   AND (:app IS NULL OR t.app = :app) AND (:user IS NULL OR t.user = :user)
+ GROUP BY 1, 2 ORDER BY 1, coalesce(e.role, '')
+
+-- summary_checkpoints --
+-- Checkpoints by day and name.
+SELECT c.created_at / 86400000000, c.name, count(*)
+  FROM threads AS t
+  JOIN checkpoints AS c ON c.thread = t.id
+ WHERE t.live = 1 AND (:key IS NULL OR t.thread_key = :key) AND (:tenant IS NULL OR t.tenant = :tenant)
+   AND (:app IS NULL OR t.app = :app) AND (:user IS NULL OR t.user = :user)
+ GROUP BY 1, 2 ORDER BY 1, coalesce(c.name, '')
+
+-- summary_tools --
+-- Calls by tool. A result belongs to the call of its id that stands right before it.
+WITH facts AS (
+         SELECT e.thread, e.seq, e.facts, json_extract(e.facts, '$.at') AS at
+           FROM threads AS t
+           JOIN entries AS e ON e.thread = t.id AND e.kind IS NULL AND e.facts IS NOT NULL
+          WHERE t.live = 1 AND (:key IS NULL OR t.thread_key = :key) AND (:tenant IS NULL OR t.tenant = :tenant)
+   AND (:app IS NULL OR t.app = :app) AND (:user IS NULL OR t.user = :user)),
+     steps AS (
+         SELECT f.thread, f.seq, 0 AS part, c.key AS place, f.at, json_extract(c.value, '$[0]') AS id,
+                json_extract(c.value, '$[1]') AS name, 0 AS error
+           FROM facts AS f, json_each(f.facts, '$.c') AS c
+          UNION ALL
+         SELECT f.thread, f.seq, 1, r.key, f.at, json_extract(r.value, '$[0]'), NULL, json_extract(r.value, '$[1]')
+           FROM facts AS f, json_each(f.facts, '$.r') AS r),
+     paired AS (
+         SELECT s.part, s.name, s.error, s.at,
+                lag(s.name) OVER each AS called, lag(s.at) OVER each AS called_at
+           FROM steps AS s
+         WINDOW each AS (PARTITION BY s.thread, s.id ORDER BY s.seq, s.part, s.place))
+SELECT coalesce(p.name, p.called) AS tool, sum(p.part = 0), sum(p.part = 1), sum(p.part = 1 AND p.error = 1),
+       coalesce(sum(p.part = 1 AND p.at >= p.called_at), 0),
+       coalesce(sum(CASE WHEN p.part = 1 AND p.at >= p.called_at THEN p.at - p.called_at END), 0)
+  FROM paired AS p
+ WHERE p.part = 0 OR p.called IS NOT NULL
+ GROUP BY 1 ORDER BY 1
+
+-- summary_tokens --
+-- Tokens, each kind together.
+SELECT coalesce(sum(json_extract(e.facts, '$.t[0]')), 0), coalesce(sum(json_extract(e.facts, '$.t[1]')), 0),
+       coalesce(sum(json_extract(e.facts, '$.t[2]')), 0), coalesce(sum(json_extract(e.facts, '$.t[3]')), 0),
+       coalesce(sum(json_extract(e.facts, '$.t[4]')), 0)
+  FROM threads AS t
+  JOIN entries AS e ON e.thread = t.id AND e.kind IS NULL AND e.facts IS NOT NULL
+ WHERE t.live = 1 AND (:key IS NULL OR t.thread_key = :key) AND (:tenant IS NULL OR t.tenant = :tenant)
+   AND (:app IS NULL OR t.app = :app) AND (:user IS NULL OR t.user = :user)
