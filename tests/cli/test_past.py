@@ -7,14 +7,24 @@ import random
 import re
 import sqlite3
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from rich.cells import cell_len
 
-from threadline import AgentState, Checkpoint, Message, SqliteCheckpointer
+from threadline import (
+    AgentState,
+    Checkpoint,
+    Message,
+    SqliteCheckpointer,
+    TokenUsages,
+    ToolCallBlock,
+    ToolResultBlock,
+)
+from threadline.cli.plots import bar, each_day, line
 from threadline.cli.tree import draw, origin_of
 
 Run = Callable[..., Any]
@@ -276,3 +286,43 @@ def test_results_are_json_for_machines(run: Run, store: Path) -> None:
         assert result.code == 0
         assert result.out.isascii()
         assert [json.loads(line) for line in result.out.splitlines()]
+
+
+def test_stats_of_what_was_going_on(run: Run, store: Path, tmp_path: Path) -> None:
+    """Roles, tools, tokens and days in the terminal, as JSON, and as charts; names are data, never markup."""
+    tool, usages = (
+        "find <b>[red]",
+        TokenUsages(completion_tokens=1, prompt_tokens=2, total_tokens=3),
+    )
+    call = Message(role="assistant", content=[ToolCallBlock(id="c", name=tool)], usages=usages)
+    result = Message.tool_message(ToolResultBlock(call_id="c", output="x", is_error=True))
+    with SqliteCheckpointer(store) as memory:
+        memory.put_messages({"thread_id": "tools"}, [call, result])
+    (told,) = run("stats", "--json").lines
+    assert told["tools"][tool]["error_rate"] == 1.0
+    assert told["tokens"]["total"] == 3
+    assert sum(day["messages"] for day in told["days"].values()) == told["messages"]
+    folder = tmp_path / "a" / "charts"
+    shown = run("stats", "--plot", str(folder)).out
+    assert re.search(r"find <b>\[red\] +1 █+ +100%", shown)
+    assert "tokens 2 prompt, 1 completion, 3 total" in shown
+    assert "messages a day since" in shown
+    names = sorted(path.name for path in folder.iterdir())
+    assert names == ["activity.svg", "roles.svg", "tools.svg"]
+    for path in folder.iterdir():
+        chart = ElementTree.parse(path).getroot()  # noqa: S314 - our own file
+        assert chart.tag == "{http://www.w3.org/2000/svg}svg"
+    assert "find &lt;b&gt;[red]" in (folder / "tools.svg").read_text()
+    (tmp_path / "file").write_text("")
+    refused = run("stats", "--plot", str(tmp_path / "file"))
+    assert refused.code != 0
+    assert "charts cannot be written" in refused.err
+
+
+def test_bars_and_lines() -> None:
+    assert [bar(value, 16, 2) for value in (0, 0.01, 1, 8, 16)] == ["", "▏", "▏", "█", "██"]
+    assert line([0, 1, 4, 8]) == " ▁▄█"
+    assert line([]) == ""
+    days = {"2024-02-28": {"messages": 2}, "2024-03-01": {"messages": 5}}
+    assert each_day(days, "messages") == ([2, 0, 5], date(2024, 2, 28))
+    assert each_day(days, "messages", 2) == ([0, 5], date(2024, 2, 29))

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.text import Text
 
 from threadline import PruneReport, RetentionPolicy
+from threadline.cli.charts import write_charts
 from threadline.cli.options import (
     App,
     Call,
@@ -33,6 +35,7 @@ from threadline.cli.output import (
     print_json_lines,
     print_table,
 )
+from threadline.cli.plots import print_activity
 
 #: How `verify` ends when something is wrong.
 DAMAGED = 1
@@ -227,6 +230,10 @@ def verify(
         raise typer.Exit(DAMAGED)
 
 
+#: What `stats` tells of the threads in scope, as `astats` counted it.
+_ACTIVITY = ("roles", "tools", "tokens", "days", "durations")
+
+
 @dataclass(frozen=True)
 class _Stats:
     """What `stats` tells: of the store, of the threads in scope, and what a policy would free."""
@@ -241,7 +248,7 @@ class _Stats:
         freed = self.freed
         return {
             **self.file,
-            "names": self.scope["names"],
+            **{what: self.scope[what] for what in ("names", *_ACTIVITY)},
             "largest": self.scope["by_thread"][:limit],
             "would_free": {
                 "keep_last": self.keep_last,
@@ -263,26 +270,42 @@ def stats(
         int,
         typer.Option(metavar="N", min=1, help="Say what keeping the newest N would free."),
     ] = 20,
+    plot: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Write charts (SVG) into this folder, too."),
+    ] = None,
     user: User = None,
     tenant: Tenant = "",
     app: App = "",
     db: Db = None,
     as_json: Json = False,
 ) -> None:
-    """Count what is stored, and the bytes it takes.
+    """Count what is stored, the bytes it takes, and what was going on: roles, tools, tokens, days.
 
-    The counts are of the whole store; names, the largest threads and what retention would free are of the tenant, app
-    and user that are named.
+    The counts and bytes are of the whole store; all else is of the tenant, app and user that are named.
     """
     call = settle(context, db, as_json, user, tenant, app)
     with call.store() as memory, refusals():
         freed = memory.prune(call.config, RetentionPolicy(keep_last=keep_last), dry_run=True)
         found = _Stats(_facts(call, memory.health()), memory.stats(call.config), freed, keep_last)
+    charts = _charts(plot, found.scope, limit) if plot is not None else []
     if call.as_json:
         print_json(found.to_dict(limit))
         return
     _print_file(found.file)
     _print_scope(found, limit)
+    print_activity(found.scope, limit)
+    for path in charts:
+        console().print(f"written: {plain(str(path))}", style="dim", soft_wrap=True)
+
+
+def _charts(folder: Path, scope: dict[str, Any], limit: int) -> list[Path]:
+    try:
+        return write_charts(folder, scope, limit)
+    except OSError as error:
+        raise Refusal(
+            f"charts cannot be written into {folder}: {error.strerror or error}"
+        ) from None
 
 
 def _print_file(facts: dict[str, Any]) -> None:
