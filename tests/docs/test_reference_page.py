@@ -30,20 +30,22 @@ CONFIG = {"thread_id": "conv_123", "user_id": "alice"}
 Make = Callable[..., BaseCheckpointer]
 
 
-@pytest.fixture(params=["memory", "sqlite", "postgres"])
+@pytest.fixture(params=["memory", "sqlite", "postgres", "postgres with a cache"])
 def make(request: pytest.FixtureRequest, tmp_path: Path) -> Make:
     """Opens a checkpointer (of a subclass that is made by `mixin`, when given) on one and the same store."""
-
-    store = request.getfixturevalue("empty_store") if request.param == "postgres" else ""
+    kind: type = PgCheckpointer
+    arguments: dict[str, Any] = {}
+    if request.param == "memory":
+        kind = InMemoryCheckpointer
+    elif request.param == "sqlite":
+        kind, arguments = SqliteCheckpointer, {"path": tmp_path / "memory.db"}
+    else:
+        arguments = {"postgres_dsn": request.getfixturevalue("empty_store")}
+    if "cache" in request.param:
+        arguments["redis_url"] = request.getfixturevalue("valkey_url")
 
     def opened(mixin: type | None = None) -> BaseCheckpointer:
-        kind: type = InMemoryCheckpointer
-        arguments: tuple[Any, ...] = ()
-        if request.param == "sqlite":
-            kind, arguments = SqliteCheckpointer, (tmp_path / "memory.db",)
-        elif request.param == "postgres":
-            kind, arguments = PgCheckpointer, (store,)
-        return (type("Mixed", (mixin, kind), {}) if mixin else kind)(*arguments)
+        return (type("Mixed", (mixin, kind), {}) if mixin else kind)(**arguments)
 
     return opened
 
