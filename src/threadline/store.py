@@ -34,6 +34,7 @@ from threadline.history.delta import appended, pieces_of, place, positions
 from threadline.history.diff import changes
 from threadline.history.logs import Growth, Mark, read_marks, write_marks
 from threadline.history.retention import Meta, decide
+from threadline.history.watch import Watch
 
 __all__ = [
     "EMPTY",
@@ -65,6 +66,7 @@ __all__ = [
     "TailIs",
     "ThreadPut",
     "ThreadRow",
+    "Watch",
     "Where",
     "appended",
     "changes",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from threadline import NotStorableError
 from threadline.adapters.langgraph.document import (
@@ -15,7 +15,7 @@ from threadline.adapters.langgraph.document import (
     write_document,
 )
 from threadline.adapters.langgraph.grounds import Waiting
-from threadline.adapters.langgraph.plan import Added, Ground, View, draft
+from threadline.adapters.langgraph.plan import Added, Ground, Seen, View, draft
 from threadline.adapters.langgraph.spans import BLOB, HEAD, Place
 from threadline.adapters.langgraph.writes import KIND as WRITE
 from threadline.adapters.langgraph.writes import (
@@ -79,6 +79,15 @@ class Codec:
         return typed
 
 
+class Given(NamedTuple):
+    """What LangGraph puts."""
+
+    checkpoint: Mapping[str, Any]
+    metadata: Mapping[str, Any]
+    new_versions: Mapping[str, Any]
+    parent: str | None
+
+
 class Attempt:
     """The draft of a put on one ground, and what follows from it."""
 
@@ -89,15 +98,14 @@ class Attempt:
         codec: Codec,
         ground: Ground,
         base: View | None,
-        checkpoint: Mapping[str, Any],
-        metadata: Mapping[str, Any],
-        new_versions: Mapping[str, Any],
-        parent: str | None,
+        given: Given,
+        seen: Mapping[str, Seen],
     ) -> None:
         self._store, self._place, self._ground, self._base = store, place, ground, base
+        checkpoint, metadata, new_versions, parent = given
         self.id, self.version = str(checkpoint["id"]), ground.last_version + 1
         self._versions = checkpoint["channel_versions"]
-        self.draft = draft(ground, base, checkpoint, new_versions, codec.encode, codec.check)
+        self.draft = draft(ground, base, checkpoint, new_versions, codec.encode, codec.check, seen)
         self.top = self.id if ground.top is None else max(self.id, ground.top)
         at = checkpoint.get("ts")
         at = at if isinstance(at, str) else None
@@ -165,6 +173,13 @@ class Attempt:
             "slots": tuple(slots),
             "requires_slots": tuple(required),
             "entries": tuple(project(self.draft.fresh)) if project else (),
+        }
+
+    @property
+    def seen(self) -> dict[str, Seen]:
+        """The objects of its lists, for the next put."""
+        return {
+            channel: seen._replace(digest=self._digest) for channel, seen in self.draft.seen.items()
         }
 
     def after(self, incarnation: bytes) -> Ground:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import is_
 from typing import Any, NamedTuple
 
 from threadline.adapters.langgraph.document import (
@@ -29,27 +30,46 @@ from threadline.adapters.langgraph.document import (
     list_head,
     list_of,
 )
-from threadline.store import Items, Mark, appended, item_digest, place, positions
+from threadline.store import Items, Mark, Watch, appended, item_digest, place, positions
 
 #: A list of items that are smaller than this on average is stored as one value, in bytes.
 SMALL_ITEMS = 32
+#: In which put of the same objects a list is watched: taking a watch costs as much as encoding it two or three times.
+WORTH_A_WATCH = 4
 
 Encode = Callable[[Any], Typed]
 
 
 class Listed(NamedTuple):
-    """A list as it is stored: the digest of each item, and the size and digest of all their bytes together."""
+    """A list as it is stored: the digest of each item, and the size and hash of all their bytes together."""
 
     digests: tuple[bytes, ...]
     size: int
-    digest: bytes
+    hash: hashlib.blake2b
 
     @classmethod
     def of(cls, items: Sequence[bytes]) -> Listed:
         """Of the items' bytes."""
         body = b"".join(items)
         digests = tuple([item_digest(KIND, item) for item in items])
-        return cls(digests, len(body), _hash(body).digest())
+        return cls(digests, len(body), _hash(body))
+
+    def grown(self, items: Sequence[bytes], body: bytes | memoryview) -> Listed:
+        """With some items, whose bytes together are `body`, at its end."""
+        digest = self.hash.copy()
+        digest.update(body)
+        digests = (*self.digests, *(item_digest(KIND, item) for item in items))
+        return Listed(digests, self.size + len(body), digest)
+
+
+class Seen(NamedTuple):
+    """The objects of a list as they were put with the checkpoint of a digest, and in how many puts of a row they were
+    the same. A long row of such puts is worth a watch: from then on what did not change is not encoded."""
+
+    digest: bytes
+    objects: tuple[Any, ...]
+    times: int
+    watch: Watch | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +126,13 @@ class Draft:
     digests: dict[str, bytes] = field(default_factory=dict)
     lists: dict[str, Listed] = field(default_factory=dict)
     fresh: dict[str, list[Any]] = field(default_factory=dict)
+    known: Mapping[str, Seen] = field(default_factory=dict)
+    seen: dict[str, Seen] = field(default_factory=dict)
+
+    def seen_at(self, base: View | None, channel: str) -> Seen | None:
+        """The objects of a channel as they were put with the view that this is computed against."""
+        seen = self.known.get(channel)
+        return seen if base and seen and seen.digest == base.digest else None
 
     def end(self, log: int) -> int:
         """Where the next item of a log goes."""
@@ -126,13 +153,14 @@ def draft(
     new_versions: Mapping[str, Any],
     encode: Encode,
     check: Callable[[Typed, str], None],
+    seen: Mapping[str, Seen],
 ) -> Draft:
     """The draft of a checkpoint on the ground of its namespace, computed against the view `base`.
 
-    encode: the codec; check: raises for new bytes that could not be read again.
+    encode: the codec; check: raises for new bytes that could not be read again; seen: the objects of the last put.
     """
     logs = dict(ground.view.document.logs) if ground.view else {}
-    made = Draft(list(ground.marks) or [Mark()], logs)
+    made = Draft(list(ground.marks) or [Mark()], logs, known=seen)
     values, versions = checkpoint["channel_values"], checkpoint["channel_versions"]
     for channel, value in values.items():
         if not _kept(made, base, channel, versions, new_versions):
@@ -162,6 +190,8 @@ def _kept(
     made.places[channel] = found
     if isinstance(found, Pieces):
         made.lists[channel] = base.lists[channel]
+        if seen := made.seen_at(base, channel):
+            made.seen[channel] = seen
     else:
         made.digests[channel] = base.digests[channel]
     return True
@@ -175,6 +205,8 @@ def _put(
     encode: Encode,
     check: Callable[[Typed, str], None],
 ) -> None:
+    if type(value) is list and _put_watched(made, base, channel, value, encode, check):
+        return
     typed = encode(value)
     if type(value) is list and value and typed.form == "msgpack":
         found = base.document.places.get(channel) if base else None
@@ -232,6 +264,42 @@ def _put_list(
         made.appends.setdefault(log, []).extend(items)
         made.fresh[channel] = [value[index] for index in fresh]
     made.places[channel], made.lists[channel] = Pieces(log, tuple(pieces)), listed
+    before = made.seen_at(base, channel)
+    same = before and len(value) >= len(before.objects) and all(map(is_, before.objects, value))
+    times = before.times + 1 if before and same else 1
+    watch = Watch.of(value) if times >= WORTH_A_WATCH else None
+    made.seen[channel] = Seen(b"", tuple(value), times, watch)
+
+
+def _put_watched(
+    made: Draft,
+    base: View | None,
+    channel: str,
+    value: list[Any],
+    encode: Encode,
+    check: Callable[[Typed, str], None],
+) -> bool:
+    """Put a list whose objects are watched and did not change; False when that is not known."""
+    seen = made.seen_at(base, channel)
+    old = base.document.places.get(channel) if base else None
+    if base is None or seen is None or seen.watch is None or not isinstance(old, Pieces):
+        return False
+    known = base.lists[channel]
+    count = len(known.digests)
+    if len(seen.watch) != count or len(value) < count or seen.watch.suspects(value):
+        return False
+    new = value[count:]
+    items = [_item(each, encode) for each in new]
+    pieces = appended(old.pieces, made.end(old.log), len(items))
+    if items:
+        check(list_of(items), channel)
+        made.appends.setdefault(old.log, []).extend(items)
+        made.fresh[channel] = new
+    made.places[channel] = Pieces(old.log, tuple(pieces))
+    made.lists[channel] = known.grown(items, b"".join(items))
+    watch = seen.watch.updated(value, [])
+    made.seen[channel] = Seen(b"", tuple(value), seen.times + 1, watch)
+    return True
 
 
 def _grown(
@@ -242,13 +310,10 @@ def _grown(
     body = memoryview(data)[len(list_head(len(value))) :]
     if len(value) < count or len(body) < known.size:
         return None
-    digest = _hash(body[: known.size])
-    if digest.digest() != known.digest:
+    if _hash(body[: known.size]).digest() != known.hash.digest():
         return None
     items = [_item(each, encode) for each in value[count:]]
-    digest.update(body[known.size :])
-    digests = (*known.digests, *(item_digest(KIND, item) for item in items))
-    return Listed(digests, len(body), digest.digest()), items
+    return known.grown(items, body[known.size :]), items
 
 
 def _item(value: Any, encode: Encode) -> bytes:

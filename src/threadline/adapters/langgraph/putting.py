@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from threadline import ConflictError, ThreadNotFoundError
-from threadline.adapters.langgraph.attempt import Attempt, Codec, Project
+from threadline.adapters.langgraph.attempt import Attempt, Codec, Given, Project
 from threadline.adapters.langgraph.grounds import Grounds
 from threadline.adapters.langgraph.plan import Ground, View
 from threadline.adapters.langgraph.reading import Reader
@@ -44,14 +44,14 @@ class Puts:
         Raises NotStorableError, ThreadNotFoundError.
         """
         codec = Codec(serde, place.thread_id)
+        given = Given(checkpoint, metadata, new_versions, parent)
         ground = self.grounds.get(place)
         tidy = True  # Whether slots that wait are written near the new items in this commit.
         for _ in range(ATTEMPTS):
             ground = ground or await self._reader.ground(place, serde)
             base, read = await self._base(place, serde, ground, parent)
-            put = Attempt(
-                self._store, place, codec, ground, base, checkpoint, metadata, new_versions, parent
-            )
+            seen = self.grounds.seen(place)
+            put = Attempt(self._store, place, codec, ground, base, given, seen)
             old = await self._replaced(place, ground, put.id)
             parts = await put.parts(
                 old is not None, self.grounds.waiting(place) if tidy else {}, project
@@ -112,6 +112,7 @@ class Puts:
         if put.skeleton is not None:
             self._reader.skeletons.put(*put.skeleton)
         self.grounds.put(place, put.after(incarnation))
+        self.grounds.saw(place, put.seen)
         self.grounds.served(place, near, put.tried)
         if put.start is not None and not put.start_near:
             self.grounds.wait(place, put.start, put.start_content)
