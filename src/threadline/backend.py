@@ -201,8 +201,9 @@ class Backend(ABC):
 
     @abstractmethod
     async def summarize(self, query: ThreadQuery, key: bytes | None = None) -> Summary:
-        """Count, in the store, the live threads of the query's tenant, app and owner (None: of all), or of these the
-        one with this key: messages (entries of the kind "message") by role, checkpoints by name, tools, tokens."""
+        """Count, in the store, the live threads of the query's tenant, app (both named) and owner (None: of all), or of
+        these the one with this key: messages (entries of the kind "message") by role, checkpoints by name, tools,
+        tokens."""
 
     @abstractmethod
     async def measure(self, key: bytes | None) -> dict[str, int]:

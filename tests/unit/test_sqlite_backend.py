@@ -817,7 +817,7 @@ def test_facts(store: Store) -> None:
     assert len(store.info.salt) == 16
     assert facts["sqlite_version"] == sqlite3.sqlite_version
     assert (facts["journal_mode"], facts["synchronous"]) == ("wal", "FULL")
-    assert (facts["wal_guard"], facts["schema"]) == ("flock", 1)
+    assert (facts["wal_guard"], facts["schema"]) == ("flock", 2)
     assert store.sql("PRAGMA auto_vacuum") == [(2,)]
     db = store.backend._core.writer.db  # type: ignore[union-attr]
     for pragma, value in {
@@ -866,7 +866,7 @@ def test_a_directory_without_rights(tmp_path: Path) -> None:
 def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
     opened(tmp_path / "m.db")
     with sqlite3.connect(tmp_path / "m.db") as db:
-        db.execute("INSERT INTO migrations VALUES (2, 'later', x'00', 1)")
+        db.execute("INSERT INTO migrations VALUES (9, 'later', x'00', 1)")
     with pytest.raises(SchemaError, match="upgrade"):
         opened(tmp_path / "m.db")
 

@@ -802,16 +802,16 @@ SELECT coalesce(sum(pg_total_relation_size(c.oid)), 0)::bigint
 SELECT count(*), coalesce(sum(t.activity_at - t.created_at), 0)::bigint,
        coalesce(max(t.activity_at - t.created_at), 0)::bigint
   FROM tl.threads AS t
- WHERE t.live AND (:key::bytea IS NULL OR t.thread_key = :key) AND (:tenant::text IS NULL OR t.tenant = :tenant)
-   AND (:app::text IS NULL OR t.app = :app) AND (:user::owner_type IS NULL OR t.owner = :user)
+ WHERE t.live AND (:key::bytea IS NULL OR t.thread_key = :key) AND t.tenant = :tenant
+   AND t.app = :app AND (:user::owner_type IS NULL OR t.owner = :user)
 
 -- summary_messages --
 -- Messages by day and role.
 SELECT e.created_at / 86400000000, e.role, count(*)
   FROM tl.threads AS t
   JOIN tl.entries AS e ON e.thread_key = t.thread_key AND e.kind IS NULL
- WHERE t.live AND (:key::bytea IS NULL OR t.thread_key = :key) AND (:tenant::text IS NULL OR t.tenant = :tenant)
-   AND (:app::text IS NULL OR t.app = :app) AND (:user::owner_type IS NULL OR t.owner = :user)
+ WHERE t.live AND (:key::bytea IS NULL OR t.thread_key = :key) AND t.tenant = :tenant
+   AND t.app = :app AND (:user::owner_type IS NULL OR t.owner = :user)
  GROUP BY 1, 2 ORDER BY 1, coalesce(e.role, '')
 
 -- summary_checkpoints --
@@ -819,8 +819,8 @@ SELECT e.created_at / 86400000000, e.role, count(*)
 SELECT c.created_at / 86400000000, c.name, count(*)
   FROM tl.threads AS t
   JOIN tl.checkpoints AS c ON c.thread_key = t.thread_key
- WHERE t.live AND (:key::bytea IS NULL OR t.thread_key = :key) AND (:tenant::text IS NULL OR t.tenant = :tenant)
-   AND (:app::text IS NULL OR t.app = :app) AND (:user::owner_type IS NULL OR t.owner = :user)
+ WHERE t.live AND (:key::bytea IS NULL OR t.thread_key = :key) AND t.tenant = :tenant
+   AND t.app = :app AND (:user::owner_type IS NULL OR t.owner = :user)
  GROUP BY 1, 2 ORDER BY 1, coalesce(c.name, '')
 
 -- summary_tools --
@@ -829,8 +829,8 @@ WITH facts AS MATERIALIZED (
          SELECT e.thread_key, e.seq, e.facts::jsonb AS facts, (e.facts::jsonb ->> 'at')::bigint AS at
            FROM tl.threads AS t
            JOIN tl.entries AS e ON e.thread_key = t.thread_key AND e.kind IS NULL AND e.facts IS NOT NULL
-          WHERE t.live AND (:key::bytea IS NULL OR t.thread_key = :key) AND (:tenant::text IS NULL OR t.tenant = :tenant)
-   AND (:app::text IS NULL OR t.app = :app) AND (:user::owner_type IS NULL OR t.owner = :user)),
+          WHERE t.live AND (:key::bytea IS NULL OR t.thread_key = :key) AND t.tenant = :tenant
+   AND t.app = :app AND (:user::owner_type IS NULL OR t.owner = :user)),
      steps AS (
          SELECT f.thread_key, f.seq, 0 AS part, c.place, f.at, c.value ->> 0 AS id, c.value ->> 1 AS name, 0 AS error
            FROM facts AS f, jsonb_array_elements(f.facts -> 'c') WITH ORDINALITY AS c (value, place)
@@ -857,5 +857,5 @@ SELECT coalesce(sum((f.t ->> 0)::bigint), 0)::bigint, coalesce(sum((f.t ->> 1)::
   FROM (SELECT e.facts::jsonb -> 't' AS t
           FROM tl.threads AS t
           JOIN tl.entries AS e ON e.thread_key = t.thread_key AND e.kind IS NULL AND e.facts IS NOT NULL
-         WHERE t.live AND (:key::bytea IS NULL OR t.thread_key = :key) AND (:tenant::text IS NULL OR t.tenant = :tenant)
-   AND (:app::text IS NULL OR t.app = :app) AND (:user::owner_type IS NULL OR t.owner = :user)) AS f
+         WHERE t.live AND (:key::bytea IS NULL OR t.thread_key = :key) AND t.tenant = :tenant
+   AND t.app = :app AND (:user::owner_type IS NULL OR t.owner = :user)) AS f

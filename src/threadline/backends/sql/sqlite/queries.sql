@@ -754,39 +754,45 @@ SELECT (SELECT count(*) FROM threads WHERE live = 1), (SELECT count(*) FROM head
        (SELECT count(*) AS count, ifnull(sum(length(payload)), 0) AS bytes FROM log_rows) AS items,
        (SELECT ifnull(sum(length(payload)), 0) AS bytes FROM blobs) AS large
 
--- summary_threads --
--- How many threads, and how long they were active, in microseconds.
-SELECT count(*), coalesce(sum(t.activity_at - t.created_at), 0), coalesce(max(t.activity_at - t.created_at), 0)
+-- summary_thread --
+-- A thread that is counted, and how long it was active, in microseconds.
+SELECT t.id, t.activity_at - t.created_at
   FROM threads AS t
- WHERE t.live = 1 AND (:key IS NULL OR t.thread_key = :key) AND (:tenant IS NULL OR t.tenant = :tenant)
-   AND (:app IS NULL OR t.app = :app) AND (:user IS NULL OR t.user = :user)
+ WHERE t.thread_key = :key AND t.live = 1 AND t.tenant = :tenant AND t.app = :app
+   AND (:user IS NULL OR t.user = :user)
+
+-- summary_user --
+-- The threads of a user, that are counted.
+SELECT t.id, t.activity_at - t.created_at
+  FROM threads AS t
+ WHERE t.live = 1 AND t.tenant = :tenant AND t.app = :app AND t.user = :user
+
+-- summary_all --
+-- The threads of a tenant and app, that are counted.
+SELECT t.id, t.activity_at - t.created_at
+  FROM threads AS t
+ WHERE t.live = 1 AND t.tenant = :tenant AND t.app = :app
 
 -- summary_messages --
--- Messages by day and role.
+-- Messages of these threads by day and role.
 SELECT e.created_at / 86400000000, e.role, count(*)
-  FROM threads AS t
-  JOIN entries AS e ON e.thread = t.id AND e.kind IS NULL
- WHERE t.live = 1 AND (:key IS NULL OR t.thread_key = :key) AND (:tenant IS NULL OR t.tenant = :tenant)
-   AND (:app IS NULL OR t.app = :app) AND (:user IS NULL OR t.user = :user)
- GROUP BY 1, 2 ORDER BY 1, coalesce(e.role, '')
+  FROM json_each(:threads) AS n
+  JOIN entries AS e ON e.thread = n.value AND e.kind IS NULL
+ GROUP BY 1, 2
 
 -- summary_checkpoints --
--- Checkpoints by day and name.
+-- Checkpoints of these threads by day and name.
 SELECT c.created_at / 86400000000, c.name, count(*)
-  FROM threads AS t
-  JOIN checkpoints AS c ON c.thread = t.id
- WHERE t.live = 1 AND (:key IS NULL OR t.thread_key = :key) AND (:tenant IS NULL OR t.tenant = :tenant)
-   AND (:app IS NULL OR t.app = :app) AND (:user IS NULL OR t.user = :user)
- GROUP BY 1, 2 ORDER BY 1, coalesce(c.name, '')
+  FROM json_each(:threads) AS n
+  JOIN checkpoints AS c ON c.thread = n.value
+ GROUP BY 1, 2
 
 -- summary_tools --
 -- Calls by tool. A result belongs to the call of its id that stands right before it.
 WITH facts AS (
          SELECT e.thread, e.seq, e.facts, json_extract(e.facts, '$.at') AS at
-           FROM threads AS t
-           JOIN entries AS e ON e.thread = t.id AND e.kind IS NULL AND e.facts IS NOT NULL
-          WHERE t.live = 1 AND (:key IS NULL OR t.thread_key = :key) AND (:tenant IS NULL OR t.tenant = :tenant)
-   AND (:app IS NULL OR t.app = :app) AND (:user IS NULL OR t.user = :user)),
+           FROM json_each(:threads) AS n
+           JOIN entries AS e ON e.thread = n.value AND e.kind IS NULL AND e.facts IS NOT NULL),
      steps AS (
          SELECT f.thread, f.seq, 0 AS part, c.key AS place, f.at, json_extract(c.value, '$[0]') AS id,
                 json_extract(c.value, '$[1]') AS name, 0 AS error
@@ -804,14 +810,12 @@ SELECT coalesce(p.name, p.called) AS tool, sum(p.part = 0), sum(p.part = 1), sum
        coalesce(sum(CASE WHEN p.part = 1 AND p.at >= p.called_at THEN p.at - p.called_at END), 0)
   FROM paired AS p
  WHERE p.part = 0 OR p.called IS NOT NULL
- GROUP BY 1 ORDER BY 1
+ GROUP BY 1
 
 -- summary_tokens --
--- Tokens, each kind together.
+-- Tokens of these threads, each kind together.
 SELECT coalesce(sum(json_extract(e.facts, '$.t[0]')), 0), coalesce(sum(json_extract(e.facts, '$.t[1]')), 0),
        coalesce(sum(json_extract(e.facts, '$.t[2]')), 0), coalesce(sum(json_extract(e.facts, '$.t[3]')), 0),
        coalesce(sum(json_extract(e.facts, '$.t[4]')), 0)
-  FROM threads AS t
-  JOIN entries AS e ON e.thread = t.id AND e.kind IS NULL AND e.facts IS NOT NULL
- WHERE t.live = 1 AND (:key IS NULL OR t.thread_key = :key) AND (:tenant IS NULL OR t.tenant = :tenant)
-   AND (:app IS NULL OR t.app = :app) AND (:user IS NULL OR t.user = :user)
+  FROM json_each(:threads) AS n
+  JOIN entries AS e ON e.thread = n.value AND e.kind IS NULL AND e.facts IS NOT NULL
