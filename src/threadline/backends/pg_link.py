@@ -213,7 +213,10 @@ class Link:
                 raise LostError(f"the connection to PostgreSQL was lost: {error}") from None
             finally:
                 if not whole:
-                    connection.terminate()
+                    with contextlib.suppress(
+                        asyncpg.InterfaceError
+                    ):  # The driver let go of it itself.
+                        connection.terminate()
                 await pool.release(connection)
 
     async def _pool(self) -> Any:

@@ -799,6 +799,7 @@ SELECT coalesce(sum(pg_total_relation_size(c.oid)), 0)::bigint
 
 -- summary_threads --
 -- How many threads, and how long they were active, in microseconds.
+-- scan: it counts all that it is asked about
 SELECT count(*), coalesce(sum(t.activity_at - t.created_at), 0)::bigint,
        coalesce(max(t.activity_at - t.created_at), 0)::bigint
   FROM tl.threads AS t
@@ -807,6 +808,7 @@ SELECT count(*), coalesce(sum(t.activity_at - t.created_at), 0)::bigint,
 
 -- summary_messages --
 -- Messages by day and role.
+-- scan: it counts all that it is asked about
 SELECT e.created_at / 86400000000, e.role, count(*)
   FROM tl.threads AS t
   JOIN tl.entries AS e ON e.thread_key = t.thread_key AND e.kind IS NULL
@@ -816,6 +818,7 @@ SELECT e.created_at / 86400000000, e.role, count(*)
 
 -- summary_checkpoints --
 -- Checkpoints by day and name.
+-- scan: it counts all that it is asked about
 SELECT c.created_at / 86400000000, c.name, count(*)
   FROM tl.threads AS t
   JOIN tl.checkpoints AS c ON c.thread_key = t.thread_key
@@ -825,6 +828,7 @@ SELECT c.created_at / 86400000000, c.name, count(*)
 
 -- summary_tools --
 -- Calls by tool. A result belongs to the call of its id that stands right before it.
+-- scan: it counts all that it is asked about
 WITH facts AS MATERIALIZED (
          SELECT e.thread_key, e.seq, e.facts::jsonb AS facts, (e.facts::jsonb ->> 'at')::bigint AS at
            FROM tl.threads AS t
@@ -851,6 +855,7 @@ SELECT coalesce(p.name, p.called) COLLATE "C" AS tool, count(*) FILTER (WHERE p.
 
 -- summary_tokens --
 -- Tokens, each kind together.
+-- scan: it counts all that it is asked about
 SELECT coalesce(sum((f.t ->> 0)::bigint), 0)::bigint, coalesce(sum((f.t ->> 1)::bigint), 0)::bigint,
        coalesce(sum((f.t ->> 2)::bigint), 0)::bigint, coalesce(sum((f.t ->> 3)::bigint), 0)::bigint,
        coalesce(sum((f.t ->> 4)::bigint), 0)::bigint
