@@ -12,14 +12,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import orjson
 from pydantic import BaseModel
 
 from threadline.checkpointer.snapshot import WHOLE, Snapshot
-from threadline.codec.digest import SIZE as DIGEST_SIZE
 from threadline.codec.digest import blob_id, item_digest
 from threadline.codec.records import DICT, VALUE, Shape
 from threadline.codec.rows import JSON, Items, items_of, join
+from threadline.codec.tombstones import is_tombstone, stood_there
 from threadline.history.delta import appended, length, place, positions
 from threadline.history.head import (
     FIELDS,
@@ -195,7 +194,7 @@ def _plan_list(
     )
     by_index = dict(zip(looked_at, encoded, strict=True))
     wanted: list[int | bytes] = [
-        item_digest(JSON, by_index[i]) if i in by_index else i for i in range(len(items))
+        _wanted(by_index[i], there) if i in by_index else i for i in range(len(items))
     ]
     for i, digest in enumerate(wanted):
         if isinstance(
@@ -226,14 +225,8 @@ def _write_list(
         draft.lists[name] = (*chunks, items_of(encoded))
 
 
-def stood_there(data: bytes) -> bytes:
-    """The digest of the item whose bytes these are, or of the content that a redaction took away: a state that was
-    loaded before must not bring it back."""
-    if b'"redacted":"' in data:
-        item = orjson.loads(data)
-        beside = item.get("metadata") if isinstance(item, dict) else None
-        if isinstance(beside, dict) and not item.get("content"):
-            digest = beside.get("redacted")
-            if isinstance(digest, str) and len(digest) == 2 * DIGEST_SIZE:
-                return bytes.fromhex(digest)
-    return item_digest(JSON, data)
+def _wanted(data: bytes, there: Mapping[bytes, bytes]) -> bytes:
+    """The digest by which an item is looked for: a tombstone that was loaded is the one that stands there."""
+    stood = stood_there(data)
+    old = there.get(stood)
+    return stood if old is not None and is_tombstone(old) else item_digest(JSON, data)

@@ -159,7 +159,7 @@ class Importer:
                 "cannot be given again: import elsewhere"
             )
         marks = orjson.dumps(record["marks"]) if record["marks"] else b""
-        await self._write(address, marks=marks)
+        await self._write(address, marks=marks, expected=Expected(life, 0))
         waiting: dict[str, list[Any]] = {"rows": [], "blobs": [], "entries": [], "slots": []}
         expected, last = Expected(life, 0), 0
         for part in parts:

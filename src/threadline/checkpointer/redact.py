@@ -89,6 +89,8 @@ class Redaction:
                         break  # Deleted meanwhile, and the content with it.
                     if refused.reason is Reason.NAMES:
                         refuse(here, refused)
+            else:
+                refuse(here, Refused(Reason.STALE))
         return count
 
     async def _namespace(
@@ -119,7 +121,7 @@ class Redaction:
                 requires=life,
                 expected=Expected(life, head.head_version) if touched else None,
                 last_version=head.last_version,
-                marks=head.marks,
+                assumes_gc=head.thread.gc if touched else None,
                 frees=touched,
                 merged=merged,
                 rewrite_entries=tombs,

@@ -20,12 +20,12 @@ from threadline.backend import (
     Row,
     SlotQuery,
 )
-from threadline.checkpointer.draft import stood_there
 from threadline.checkpointer.engine import Engine
 from threadline.checkpointer.snapshot import open_doc
 from threadline.codec.digest import checkpoint_digest, extend, item_digest
 from threadline.codec.envelope import Where
 from threadline.codec.rows import JSON
+from threadline.codec.tombstones import stood_there
 from threadline.config import Address
 from threadline.errors import CorruptionError
 from threadline.history.logs import open_row, read_marks

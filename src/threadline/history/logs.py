@@ -16,6 +16,7 @@ import orjson
 from threadline.codec.digest import EMPTY, extend, item_digest
 from threadline.codec.envelope import Codec, Where
 from threadline.codec.rows import JSON, Items, items_of, join, unpack
+from threadline.codec.tombstones import stood_there
 from threadline.errors import CorruptionError
 from threadline.history.row import ROW_BYTES, Row
 
@@ -102,7 +103,7 @@ def grow(
     position, prefix = mark.end, mark.prefix
     last = Items((), b"")
     for group in _by_bytes(items, mark.open_bytes if tail else 0, row_bytes):
-        prefix = extend(prefix, [item_digest(kind, item) for item in group])
+        prefix = extend(prefix, [_digest(kind, item) for item in group])
         last = join([tail, items_of(group)]) if tail else items_of(group)
         position += len(group)
         where = Where("row", log, start, position - start)
@@ -122,6 +123,10 @@ def open_row(row: Row, codec: Codec) -> Items:
     """The items of a stored row. Raises CorruptionError."""
     data = codec.open(row.payload, row.key_id, Where("row", row.log, row.start, row.count))
     return unpack(data, row.count)
+
+
+def _digest(kind: int, item: bytes) -> bytes:
+    return stood_there(item) if kind == JSON else item_digest(kind, item)
 
 
 def _by_bytes(items: Sequence[bytes], filled: int, row_bytes: int) -> Iterator[list[bytes]]:
