@@ -1,7 +1,8 @@
 """The transaction: commits of several threads, and batches that take away, copy, name or erase.
 
-Every thread is locked first, in the order of their keys, so that two such transactions never wait for each other. Then
-batch by batch: was it committed before, is it refused, its steps, and last the one statement of every put.
+Every thread is locked first, in the order of their keys, and those that are not there yet come into being in that
+order too, so that two such transactions never wait for each other. So batch by batch: was it committed before, is it
+refused, its steps, and last the one statement of every put.
 """
 
 from __future__ import annotations
@@ -25,16 +26,20 @@ async def commit_all(
     commits: Commits, connection: Connection, batches: Sequence[Batch]
 ) -> list[Commit]:
     """Commit batches of distinct threads in one transaction. Raises Refused."""
+    ordered = sorted(batches, key=lambda batch: batch.key)
     for _ in range(ATTEMPTS):
+        done: dict[bytes, Commit] = {}
         try:
             async with _transaction(connection):
-                await _lock(commits, connection, batches)
-                results = [await _Steps(commits, connection, batch).commit() for batch in batches]
+                locked = await _lock(commits, connection, batches)
+                for batch in ordered:
+                    done[batch.key] = await _Steps(commits, connection, batch, locked).commit()
+                    locked.add(batch.key)
         except Raced:
             continue
-        for batch, commit in zip(batches, results, strict=True):
-            await commits.trim(connection, batch, commit)
-        return results
+        for batch in ordered:
+            await commits.trim(connection, batch, done[batch.key])
+        return [done[batch.key] for batch in batches]
     raise UnavailableError("PostgreSQL was too busy to commit; nothing was written")
 
 
@@ -50,20 +55,26 @@ async def _transaction(connection: Connection) -> AsyncIterator[None]:
     await connection.execute("COMMIT")
 
 
-async def _lock(commits: Commits, connection: Connection, batches: Sequence[Batch]) -> None:
-    locked = {batch.key: "lock_thread" for batch in batches}
+async def _lock(commits: Commits, connection: Connection, batches: Sequence[Batch]) -> set[bytes]:
+    """Lock the rows of all threads that are there; the keys of these."""
+    wanted = {batch.key: "lock_thread" for batch in batches}
     for batch in batches:
         if batch.copy is not None:
-            locked.setdefault(batch.copy.key, "hold_source")
-    for key, how in sorted(locked.items()):
-        await commits.do(connection, how, key=key)
+            wanted.setdefault(batch.copy.key, "hold_source")
+    return {
+        key for key, how in sorted(wanted.items()) if await commits.do(connection, how, key=key)
+    }
 
 
 class _Steps:
-    """One batch inside the transaction, its thread locked."""
+    """One batch inside the transaction. `locked`: the threads whose rows are locked; one that another commit created
+    after that is not, and nothing may be done to it."""
 
-    def __init__(self, commits: Commits, connection: Connection, batch: Batch) -> None:
+    def __init__(
+        self, commits: Commits, connection: Connection, batch: Batch, locked: set[bytes]
+    ) -> None:
         self._commits, self._connection, self._batch = commits, connection, batch
+        self._locked = locked
         self._place = {"key": batch.key, "ns": rows.short(batch.ns)}
 
     async def commit(self) -> Commit:
@@ -71,6 +82,7 @@ class _Steps:
         if (done := await commits.done(connection, batch)) is not None:
             return done
         facts = await commits.facts(connection, batch)
+        self._check_locked(batch.key, facts)
         await commits.judge(connection, batch, facts)
         if facts is not None and not facts["live"]:
             await self._revive()
@@ -107,6 +119,10 @@ class _Steps:
     async def _do(self, name: str, /, **parameters: Any) -> list[Row]:
         return await self._commits.do(self._connection, name, **self._place, **parameters)
 
+    def _check_locked(self, key: bytes, facts: Row | None) -> None:
+        if facts is not None and key not in self._locked:
+            raise Raced()
+
     async def _revive(self) -> None:
         tenant, app, thread_id = self._batch.names
         names = {"tenant": tenant, "app": app, "thread_id": thread_id}
@@ -129,6 +145,7 @@ class _Steps:
         """Copy from another thread: how many positions the entries took, and how many are new."""
         place = {"key": source.key, "ns": rows.short(source.ns)}
         facts = await self._commits.one(self._connection, "commit_facts", **place)
+        self._check_locked(source.key, facts)
         if facts is None or not facts["live"] or facts["incarnation"] != source.incarnation:
             raise Refused(Reason.MISSING)
         if facts["gc"] != source.gc:

@@ -1,0 +1,64 @@
+"""Commits of several threads on PostgreSQL, beside others that create the same ones."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import asyncpg
+import pytest
+
+from threadline import PgCheckpointer
+from threadline.backend import Batch, Slot, SlotPut
+from threadline.backends import pg_steps
+
+
+async def batches(checkpointer: PgCheckpointer, names: Sequence[str]) -> list[Batch]:
+    put = SlotPut(Slot(kind="k", key="k", payload=b"x"))
+    return [
+        await checkpointer.store.abatch({"thread_id": name}, "test", create=True, slots=(put,))
+        for name in names
+    ]
+
+
+async def test_commits_that_create_the_same_threads_never_wait_for_each_other(pg_dsn: str) -> None:
+    dice, tasks = random.Random(7), 8
+    async with PgCheckpointer(pg_dsn) as checkpointer:
+        for turn in range(5):
+            names = [f"{turn}.{number}" for number in range(8)]
+            commits = [
+                await batches(checkpointer, dice.sample(names, len(names))) for _ in range(tasks)
+            ]
+            told = await asyncio.gather(*map(checkpointer.store.acommit, commits))
+            for wanted, given in zip(commits, told, strict=True):  # In the order that was asked.
+                lives = [
+                    (await checkpointer.store.aread({"thread_id": each.names[2]})).thread
+                    for each in wanted
+                ]
+                assert [each.incarnation for each in lives] == [each.incarnation for each in given]
+    connection = await asyncpg.connect(pg_dsn)
+    deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
+    assert await connection.fetchval(deadlocks) == 0
+    await connection.close()
+
+
+async def test_a_thread_that_was_created_after_the_locking_is_locked_before_it_is_changed(
+    empty_store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = {"thread_id": "t"}
+    lock, locked = pg_steps._lock, list[set[bytes]]()
+    async with PgCheckpointer(empty_store) as checkpointer, PgCheckpointer(empty_store) as other:
+        (batch,) = await batches(other, ["t"])
+
+        async def create_after(*arguments: Any) -> set[bytes]:
+            locked.append(await lock(*arguments))
+            if len(locked) == 1:
+                await other.store.acommit(batch)
+            return locked[-1]
+
+        monkeypatch.setattr(pg_steps, "_lock", create_after)
+        assert await checkpointer.store.aerase(config)
+        assert locked == [set(), {batch.key}]
+        assert (await checkpointer.store.aread(config)).thread is None
