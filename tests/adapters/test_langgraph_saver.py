@@ -595,6 +595,20 @@ def test_retention_keeps_what_the_policy_says(saver: ThreadlineSaver) -> None:
     assert [c.name for c in checkpointer.list_checkpoints(THREAD)] == [None, None, None, "kept"]
 
 
+def test_a_skeleton_that_only_dropped_checkpoints_needed_is_written_again(
+    checkpointer: BaseCheckpointer,
+) -> None:
+    ours, others = ThreadlineSaver(checkpointer), ThreadlineSaver(checkpointer)
+    names = {f"channel number {n} of many": n for n in range(30)}
+    put(ours, 1, names, about="the first")
+    put(ours, 2, {}, 1)
+    assert others.retain(RetentionPolicy(keep_last=1)) == 1
+    put(ours, 3, names, 2, about="the third")
+    found = ThreadlineSaver(checkpointer).get_tuple(at())
+    assert found is not None
+    assert found.checkpoint["channel_values"] == names
+
+
 def test_messages_can_be_searched(checkpointer: BaseCheckpointer) -> None:
     saver = ThreadlineSaver(checkpointer, index="messages")
     call = {"name": "search", "args": {"city": "Oslo"}, "id": "c1"}

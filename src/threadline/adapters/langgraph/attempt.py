@@ -139,9 +139,11 @@ class Attempt:
         known = self._ground.view.skeleton if self._ground.view else None
         data = self.document.to_bytes()
         written = write_document(data, self.document.blobs, known)
-        if written.fresh and written.skeleton:
-            blobs.append(self._blob(*written.skeleton))
         self.skeleton, self._tails = written.skeleton, tails
+        self._bound = self.skeleton is not None and self.skeleton[0] in written.blob_refs
+        held = not written.fresh and self._ground.view is not None and self._ground.view.bound
+        if self._bound and not held and self.skeleton:
+            blobs.append(self._blob(*self.skeleton))  # Nothing else may hold it any more.
         head = self._store.seal(written.payload, HEAD)
         refs = self.document.ranges
         parent_digest = self._base.digest if self._base else b""
@@ -193,6 +195,7 @@ class Attempt:
             self.draft.digests,
             self.draft.lists,
             self.skeleton,
+            self._bound,
         )
         return Ground(
             incarnation,

@@ -74,7 +74,8 @@ class Seen(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A checkpoint as it is stored. `digests`: of each value that is no list; `lists`: the lists."""
+    """A checkpoint as it is stored. `digests`: of each value that is no list; `lists`: the lists.
+    `bound`: whether it refers to the skeleton itself, so that the blob stays as long as it does."""
 
     id: str
     version: int
@@ -84,6 +85,7 @@ class View:
     digests: Mapping[str, bytes]
     lists: Mapping[str, Listed]
     skeleton: tuple[bytes, bytes] | None
+    bound: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -166,6 +166,7 @@ class Reader:
             digests,
             lists,
             (near, content) if near and content is not None else None,
+            near is not None,
         )
 
     # What users see.
