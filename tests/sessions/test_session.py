@@ -333,6 +333,16 @@ async def test_an_override_that_puts_elsewhere_is_told_so(make: Any) -> None:
             await session.save(name="n")
 
 
+async def test_an_override_may_add_to_the_config(make: Any) -> None:
+    class Running:
+        async def aput_state(self, config: Any, state: Any) -> Any:
+            return await super().aput_state({**config, "run_id": "r1"}, state)  # type: ignore[misc]
+
+    async with make(Running).session(CONFIG) as session:
+        checkpoint = await session.save(name="n")
+    assert (checkpoint.name, checkpoint.run_id) == ("n", "r1")
+
+
 async def test_what_waits_reaches_no_other_put(make: Any) -> None:
     class Auditing:
         async def aput_state(self, config: Any, state: Any) -> Any:

@@ -1,7 +1,7 @@
 """Keywords of a put that reach `BaseCheckpointer.aput_state` around an override that does not know them.
 
 A subclass may override `aput_state(self, config, state)` and call `super()`. A session puts through that override, with
-the keywords it takes; the others wait in the context, and the put to this very address takes them. The session learns
+the keywords it takes; the others wait in the context, and the put to this very thread takes them. The session learns
 there, too, which checkpoint was made, should the override not return it.
 """
 
@@ -46,7 +46,11 @@ def handing(address: Address, keywords: dict[str, Any]) -> Iterator[Handed]:
 def take(address: Address) -> Handed | None:
     """What waits for this put, once."""
     handed = _waiting.get()
-    if handed is None or handed.taken or handed.address != address:
+    if handed is None or handed.taken:
+        return None
+    # An override may add to the config (a tenant, a run); it is the same put as long as the thread is.
+    here, there = handed.address, address
+    if (here.thread_id, here.namespace) != (there.thread_id, there.namespace):
         return None
     handed.taken = True
     return handed
