@@ -200,7 +200,8 @@ class ThreadPut:
 class CopyFrom:
     """Copy from another thread, in the store and without decoding: the rows that cover `ranges`, the blobs, and every
     entry and slot of the namespace (entries up to `until`, microseconds; None: all). Refused as MISSING unless that
-    thread lives in `incarnation`, and as STALE unless its `gc` is this one."""
+    thread lives in `incarnation`, and as STALE unless its `gc` and the namespace's `last_version` (None: any) are
+    these: a put since then may have added to the rows that are copied."""
 
     key: bytes
     ns: bytes
@@ -209,6 +210,11 @@ class CopyFrom:
     ranges: tuple[Range, ...] = ()
     blobs: tuple[bytes, ...] = ()
     until: int | None = None
+    last_version: int | None = None
+
+    def is_as_read(self, gc: int, last_version: int) -> bool:
+        """Whether what is copied is what it was when the copy was computed."""
+        return gc == self.gc and self.last_version in (None, last_version)
 
 
 @dataclass(frozen=True, slots=True)

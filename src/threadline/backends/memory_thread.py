@@ -274,9 +274,10 @@ def check_past(threads: Mapping[bytes, Thread], batch: Batch, space: Space | Non
         return
     source = threads.get(batch.copy.key)
     row = source.row if source else None
-    if row is None or row.incarnation != batch.copy.incarnation:
+    if source is None or row is None or row.incarnation != batch.copy.incarnation:
         raise Refused(Reason.MISSING)
-    if row.gc != batch.copy.gc:
+    origin = source.spaces.get(batch.copy.ns)
+    if not batch.copy.is_as_read(row.gc, origin.last_version if origin else 0):
         raise Refused(Reason.STALE)
 
 

@@ -148,7 +148,7 @@ class _Steps:
         self._check_locked(source.key, facts)
         if facts is None or not facts["live"] or facts["incarnation"] != source.incarnation:
             raise Refused(Reason.MISSING)
-        if facts["gc"] != source.gc:
+        if not source.is_as_read(facts["gc"], facts["last_version"]):
             raise Refused(Reason.STALE)
         origin = {"source": source.key, "source_ns": rows.short(source.ns)}
         log, start, stop = ([each[n] for each in source.ranges] for n in range(3))

@@ -27,7 +27,7 @@ def copy(db: sqlite3.Connection, batch: Batch, found: Found, log: EntryLog, last
     facts = Found(*row) if row else None
     if facts is None or not facts.live or facts.incarnation != source.incarnation:
         raise Refused(Reason.MISSING)
-    if facts.gc != source.gc:
+    if not source.is_as_read(facts.gc, facts.last_version):
         raise Refused(Reason.STALE)
     where = {
         "thread": found.id,

@@ -206,6 +206,7 @@ class Past:
                 row.refs,
                 row.blob_refs,
                 old.created_at if past else None,
+                head.last_version,
             ),
         )
 

@@ -236,7 +236,13 @@ class Upkeep:
         blobs = tuple(dict.fromkeys(id for row, _ in found for id in row.blob_refs))
         named = await self._store.abatch(source.config, "copy")
         copied = CopyFrom(
-            named.key, named.ns, head.thread.incarnation, head.thread.gc, ranges, blobs
+            named.key,
+            named.ns,
+            head.thread.incarnation,
+            head.thread.gc,
+            ranges,
+            blobs,
+            last_version=head.last_version,
         )
         commit = await self._store.acommit(
             await self._store.abatch(
