@@ -41,6 +41,17 @@ from threadline.history.row import Range as Range
 from threadline.history.row import Row as Row
 from threadline.summary import Summary as Summary
 
+#: The largest number that every store can be asked about. A version or position beyond it means the same as it does.
+LARGEST = 2**63 - 1
+
+
+def _bound(query: object, *names: str) -> None:
+    for name in names:
+        if (getattr(query, name) or 0) > LARGEST:
+            object.__setattr__(
+                query, name, LARGEST
+            )  # The classes are frozen: it happens as they are made.
+
 
 @dataclass(frozen=True, slots=True)
 class At:
@@ -49,6 +60,9 @@ class At:
     version: int | None = None
     ext_id: str | None = None
     name: str | None = None
+
+    def __post_init__(self) -> None:
+        _bound(self, "version")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +73,9 @@ class CheckpointQuery:
     terms: tuple[int, ...] = ()
     before: int | None = None
     limit: int | None = None
+
+    def __post_init__(self) -> None:
+        _bound(self, "before", "limit")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +92,9 @@ class EntryQuery:
     role: str | None = None
     terms: tuple[int, ...] = ()
     words: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _bound(self, "after", "before", "limit")
 
 
 @dataclass(frozen=True, slots=True)

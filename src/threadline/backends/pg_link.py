@@ -103,8 +103,6 @@ def driver_errors() -> Iterator[None]:
     except asyncpg.exceptions.ClientConfigurationError as error:
         raise ValueError(f"PostgreSQL cannot be connected to like this: {error.args[0]}") from None
     except asyncpg.InterfaceError as error:
-        if isinstance(error, ValueError):  # A value that the driver cannot send.
-            raise NotStorableError(f"PostgreSQL cannot store this: {error.args[0]}") from None
         raise LostError(f"the connection to PostgreSQL was lost: {error.args[0]}") from None
     except (OSError, OverflowError) as error:  # Overflow: no port has such a number.
         said = error.strerror if isinstance(error, OSError) else None
@@ -127,6 +125,7 @@ _MEANINGS: tuple[tuple[str, type[ThreadlineError], str], ...] = (
     ("53", UnavailableError, "PostgreSQL has no resources left"),
     ("22021", NotStorableError, "PostgreSQL cannot store a text with this character"),
     ("22P05", NotStorableError, "PostgreSQL cannot store a text with this character"),
+    ("22", NotStorableError, "PostgreSQL cannot take a value"),
     ("XX001", CorruptionError, "PostgreSQL found damaged data"),
     ("XX002", CorruptionError, "PostgreSQL found a damaged index"),
 )
@@ -135,6 +134,10 @@ _MEANINGS: tuple[tuple[str, type[ThreadlineError], str], ...] = (
 def _translated(error: asyncpg.PostgresError) -> ThreadlineError:
     state = error.sqlstate or ""
     said = error.args[0] if error.args else type(error).__name__
+    if state.startswith(
+        "22"
+    ):  # What is said of a value quotes it; not so what the driver found, if it was that.
+        said = str(error.__cause__ or state)
     for prefix, kind, meaning in _MEANINGS:
         if state.startswith(prefix):
             meant = kind(f"{meaning} ({said})")

@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
-from threadline.backend import Entry, EntryPut, EntryQuery, Reason, Refused, TailIs, ThreadQuery
+from threadline.backend import (
+    LARGEST,
+    Entry,
+    EntryPut,
+    EntryQuery,
+    Reason,
+    Refused,
+    TailIs,
+    ThreadQuery,
+)
 from threadline.checkpointer.engine import Engine, refuse
 from threadline.codec.digest import item_digest
 from threadline.codec.envelope import Codec, Where
@@ -169,7 +178,7 @@ class Messages:
             raise TypeError(f"n must be an int, not {type(count).__name__}")
         if count < 1:
             raise ValueError(f"n must be 1 or more, not {count}")
-        batch = await self._engine.batch(address, "pop", op_id, pop_entries=count)
+        batch = await self._engine.batch(address, "pop", op_id, pop_entries=min(count, LARGEST))
         commit = await self._engine.commit_if_any(address, batch)
         return [decode_entry(self._engine, entry) for entry in commit.popped] if commit else []
 

@@ -105,6 +105,21 @@ class PastContract(FaceTests):
         with pytest.raises(TypeError):
             await face.arollback(at(), True)
 
+    async def test_a_number_that_no_store_can_hold_is_one_that_is_not_there(
+        self, face: Face
+    ) -> None:
+        """Whatever a caller counts with."""
+        await _grown(face, 2)
+        await face.aclear_messages(at())
+        await face.aput_messages(at(), [Message.text_message("one")])
+        far = 2**70
+        assert await face.aget_state(at(version=far)) is None
+        assert len(await face.alist_checkpoints(at(), before=far, limit=far)) == 2
+        assert len(await face.alist_messages(at(), limit=far)) == 1
+        with pytest.raises(ValueError, match="no checkpoint"):
+            await face.arollback(at(), far)
+        assert len(await face.apop_messages(at(), far)) == 1
+
     async def test_p1_rollback_fork_and_name_happen_once(self, face: Face) -> None:
         """A retry with the same op_id gives the first result."""
         await _grown(face, 4)
