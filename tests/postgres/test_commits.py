@@ -10,9 +10,10 @@ from typing import Any
 import asyncpg
 import pytest
 
-from threadline import PgCheckpointer
-from threadline.backend import Batch, Slot, SlotPut
+from threadline import Message, PgCheckpointer
+from threadline.backend import Batch, Slot, SlotIs, SlotPut
 from threadline.backends import pg_steps
+from threadline.errors import LeaseLostError
 
 
 async def batches(checkpointer: PgCheckpointer, names: Sequence[str]) -> list[Batch]:
@@ -62,3 +63,32 @@ async def test_a_thread_that_was_created_after_the_locking_is_locked_before_it_i
         assert await checkpointer.store.aerase(config)
         assert locked == [set(), {batch.key}]
         assert (await checkpointer.store.aread(config)).thread is None
+
+
+async def test_a_lease_that_ends_while_a_commit_waits_for_the_thread_is_lost(
+    empty_store: str,
+) -> None:
+    config, ttl = {"thread_id": "t"}, 500_000
+    lease, held = Slot(kind="lease", key="l", payload=b"token"), SlotIs("lease", "l", b"token")
+    async with PgCheckpointer(empty_store) as checkpointer:
+        store, (put,) = checkpointer.store, await batches(checkpointer, ["t"])
+        slots = (SlotPut(lease, ttl=ttl),)
+        await store.acommit(await store.abatch(config, "lease", create=True, slots=slots))
+        fenced = await store.abatch(config, "put", slots=put.slots, requires_slots=(held,))
+        connection = await asyncpg.connect(empty_store)
+        async with connection.transaction():
+            await connection.execute("SELECT FROM threadline_threads FOR UPDATE")
+            waiting = asyncio.create_task(store.acommit(fenced))
+            await connection.execute("SELECT pg_sleep($1)", 2 * ttl / 1e6)
+        await connection.close()
+        with pytest.raises(LeaseLostError):
+            await waiting
+
+
+async def test_every_word_of_a_text_that_is_searched_is_found(empty_store: str) -> None:
+    config = {"thread_id": "t"}
+    words = [f"w{number}" for number in range(38_000)]
+    async with PgCheckpointer(empty_store) as checkpointer:
+        await checkpointer.aput_messages(config, [Message.text_message(" ".join(words))])
+        for word in (words[0], words[20_000], words[-1]):
+            assert len(await checkpointer.alist_messages(config, search=word)) == 1

@@ -29,9 +29,9 @@ from threadline.backends.journal import read_popped
 from threadline.backends.pg_sql import UserIds
 
 _DEFAULT_NS = bytes(8)
-#: The longest word that a tsvector takes is 2,046 bytes, and it takes 1 MB in all: longer words are indexed by their
-#: beginning, and what is beyond the sum is not indexed. What is found is checked on the texts.
-LONGEST_WORD, MOST_WORDS = 400, 150_000
+#: The longest word that a tsvector takes is 2,046 bytes, and it takes 1 MiB in all: longer words (characters) are
+#: indexed by their beginning, and what is beyond the sum (bytes) is not indexed. What is found is checked on the texts.
+LONGEST_WORD, MOST_WORDS = 400, 1_000_000
 #: A user id that is a number, in a column of texts: behind a character that no text id may hold.
 _NUMBER = "\x1f"
 _INTS = {"int": 31, "bigint": 63}
@@ -71,10 +71,10 @@ def words_in(search: str | None) -> str | None:
     if not search:
         return None
     words: Iterable[str] = search.split(" ")
-    if len(search) > MOST_WORDS:
+    if 4 * len(search) > MOST_WORDS:
         kept, size = [], 0
         for word in dict.fromkeys(words):
-            size += min(len(word), LONGEST_WORD) + 2
+            size += len(word[:LONGEST_WORD].encode())
             if size > MOST_WORDS:
                 break
             kept.append(word)

@@ -86,12 +86,13 @@ SELECT t.thread_key, :ns, :namespace, coalesce(:version::bigint, 0), coalesce(:v
 RETURNING h.thread_key
 
 -- hold_slots --
--- The slots that the commit requires, as they are now that the thread's row is locked.
+-- The slots that the commit requires, as they are now that the thread's row is locked; `t.at` may be from before that.
 -- part: of put
 SELECT s.key
   FROM t, unnest(:fence_kind::text[], :fence_key::bytea[], :fence_payload::bytea[]) AS n (kind, key, payload)
   JOIN tl.slots AS s ON s.thread_key = :key AND s.ns = :ns AND s.kind = n.kind AND s.key = n.key
- WHERE s.thread_key = t.thread_key AND s.payload = n.payload AND (s.expires_at IS NULL OR s.expires_at > t.at)
+ WHERE s.thread_key = t.thread_key AND s.payload = n.payload
+   AND (s.expires_at IS NULL OR s.expires_at > greatest(t.at, coalesce(:now::bigint, {{clock}})))
    FOR KEY SHARE OF s
 
 -- fence --
