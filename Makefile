@@ -2,7 +2,7 @@
 # Read: the variables, then `setup`, which holds the only logic; every other target is one or two lines.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test check format demo soak bench pins clean
+.PHONY: help setup test check format demo soak bench bench-quick pins clean
 
 VENV  := .venv
 PY    := $(VENV)/bin/python
@@ -18,13 +18,18 @@ UV_PIP    = uv pip install --quiet $(NO_CACHE:--no-cache-dir=--no-cache) --pytho
 PINNED   := --require-hashes --only-binary :all: -r requirements/dev.txt
 EDITABLE := --no-deps --no-build-isolation -e .
 
+# The peers of the benchmarks, in an environment of their own: one list each, so that one that fails costs only itself.
+PEERS     := .venv-peers
+PIN_PEERS  = uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
+	--quiet --custom-compile-command "make pins"
+
 # The stamp names the tree that .venv was set up for: in a copied or moved tree, or broken, it is set up anew.
 $(shell if [ -e $(STAMP) ]; then \
 	{ [ "$$(cat $(STAMP))" = "$(CURDIR)" ] && $(PY) -c '' 2>/dev/null; } || rm -f $(STAMP); fi)
 
 help: ## this list
 	@echo "Threadline: make TARGET"
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## build .venv, when it is missing or the pinned versions changed
 
@@ -85,15 +90,29 @@ demo: setup ## the main job, end to end, in under 20 seconds; PG=1: on PostgreSQ
 soak: setup ## the long forms of the crash, concurrency and state-machine tests
 	THREADLINE_SOAK=1 $(PY) -m pytest -m soak --timeout=7200 $(ARGS)
 
-bench: setup ## every script in benchmarks/ whose name does not begin with _
-	@set -eu; for script in benchmarks/[!_]*.py; do \
-	  [ -e "$$script" ] || { echo "no benchmarks yet"; break; }; \
-	  echo "== $$script"; $(PY) "$$script" $(ARGS); done
+bench: $(PEERS)/.ready ## everything, beside the peers, an hour or so; writes docs/benchmarks.md. CONVERSATIONS=file.jsonl
+	$(PEERS)/bin/python benchmarks/run.py $(if $(CONVERSATIONS),--conversations "$(CONVERSATIONS)") $(ARGS)
+
+bench-quick: $(PEERS)/.ready ## a taste of it in three minutes; writes benchmarks/results/
+	$(PEERS)/bin/python benchmarks/run.py --quick $(ARGS)
+
+# Their Python is that of .venv; 10xgraph needs 3.12: make bench PEERS_PYTHON=python3.12
+$(PEERS)/.ready: $(wildcard benchmarks/peers/*.txt) benchmarks/peers/install.py | setup
+	@set -eu; python="$(or $(PEERS_PYTHON),$(PY))"; \
+	[ -x $(PEERS)/bin/python ] || "$$python" -m venv $(PEERS) || \
+	  { rm -rf $(PEERS); "$$python" -m venv --without-pip $(PEERS); $(PY) -m pip --python $(PEERS)/bin/python install --quiet pip; }; \
+	$(PEERS)/bin/python benchmarks/peers/install.py; \
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check $(NO_CACHE) $(EDITABLE); \
+	touch $@
 
 pins: ## pin requirements/dev.txt anew from pyproject.toml (needs uv; ARGS=--upgrade for newer versions)
 	uv pip compile pyproject.toml --all-extras --group dev --universal --python-version 3.11 \
 	  --generate-hashes --no-emit-index-url --quiet --custom-compile-command "make pins" \
 	  --output-file requirements/dev.txt $(ARGS)
+	$(PIN_PEERS) benchmarks/peers/*.in --output-file $(PEERS)-all.txt $(ARGS)
+	for name in benchmarks/peers/*.in; do \
+	  $(PIN_PEERS) "$$name" -c $(PEERS)-all.txt --output-file "$${name%.in}.txt" $(ARGS); done
+	rm $(PEERS)-all.txt
 
 clean: ## remove caches and build output, and keep .venv
 	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis htmlcov .coverage benchmarks/out
