@@ -120,8 +120,8 @@ class Figure:
 
     @property
     def holds(self) -> bool | None:
-        """Whether the ratio is what it has to be; None where nothing was promised."""
-        return None if self.hold is None else self.ratio <= self.hold
+        """Whether the ratio is what it has to be, see `kept`; None where nothing was promised."""
+        return kept(self.ratio, self.quiet, self.hold)
 
     @property
     def quiet(self) -> float | None:
@@ -149,6 +149,12 @@ class Figure:
             name: [float(f"{each:.4g}") for each in values] for name, values in self.samples.items()
         }
         return facts | {"ratio": round(self.ratio, 4), "quiet": self.quiet, "holds": self.holds}
+
+
+def kept(ratio: float, quiet: float | None, hold: float | None) -> bool | None:
+    """Whether a bound is held: by the medians and at the fastest tenth. On a busy machine both sides wait for the
+    processor most of the time, which brings the ratio of medians nearer to 1 than it is."""
+    return None if hold is None else max(ratio, quiet or 0.0) <= hold
 
 
 def timed(

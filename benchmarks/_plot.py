@@ -12,7 +12,7 @@ WIDTH, HEIGHT, LEFT, TOP, BOTTOM, LEGEND = 860, 420, 70, 46, 50, 290
 COLOURS = ("#0b63ce", "#57a0f5", "#d1495b", "#edae49", "#8a5fbf", "#2a9d8f", "#777777", "#b56b45")
 
 
-def plot(title: str, across: str, up: str, lines: Mapping[str, Line]) -> str:
+def plot(title: str, across: str, lines: Mapping[str, Line]) -> str:
     """The picture; `lines` have points with positive coordinates. Threadline's are thick; limits (bare) are dashed."""
     points = [point for line in lines.values() for point in line if min(point) > 0]
     xs, ys = _bounds([x for x, _ in points]), _bounds([y for _, y in points])
@@ -38,7 +38,6 @@ def plot(title: str, across: str, up: str, lines: Mapping[str, Line]) -> str:
         out.append(_line(LEFT, y, right, y))
         out.append(_text(LEFT - 8, y + 4, _number(10**power), "end"))
     out.append(_text((LEFT + right) / 2, HEIGHT - 10, across, "middle"))
-    out.append(_text(LEFT, TOP - 8, up, "start"))
     for number, (name, line) in enumerate(lines.items()):
         colour = COLOURS[number % len(COLOURS)]
         thick = 3 if name.startswith("Threadline") else 1.6

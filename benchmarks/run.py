@@ -94,12 +94,14 @@ def main() -> None:
     if missing.exists():
         for name, reason in json.loads(missing.read_text("utf-8")).items():
             print(f"not installed: {name}: {reason}", flush=True)
-    failures = []
+    failures, commands = [], []
     steps = quick(options.conversations) if options.quick else full(options.conversations)
     for program, arguments in steps:
+        commands.append(" ".join(["python", f"benchmarks/{program}", *arguments]))
         if failure := play(program, arguments, 300 if options.quick else 3600):
             failures.append(failure)
-    command = "make bench-quick" if options.quick else "make bench"
+    (RESULTS / "commands.json").write_text(json.dumps(commands), "utf-8")
+    command = "`make bench-quick`" if options.quick else "`make bench`"
     arguments = [str(HERE / "report.py"), "--command", command]
     if options.quick:
         arguments += ["--to", str(RESULTS / "report")]

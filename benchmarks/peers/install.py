@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -22,16 +23,19 @@ FIRST = "threadline"
 
 def install(name: str) -> str | None:
     """Install one list; the reason when it cannot be."""
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    if uv := shutil.which("uv"):
+        command = [uv, "pip", "install", "--quiet", "--python", sys.executable]
+    else:
+        command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     if not os.access(Path.home(), os.W_OK):
-        command.append("--no-cache-dir")
+        command.append("--no-cache" if uv else "--no-cache-dir")
     command += ["--require-hashes", "--only-binary", ":all:", "-r", str(HERE / f"{name}.txt")]
     try:
         run = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     except subprocess.TimeoutExpired:
         return "installing took more than ten minutes"
-    said = [line for line in run.stderr.splitlines() if line.startswith("ERROR")]
-    return None if run.returncode == 0 else (said or ["pip failed"])[0].removeprefix("ERROR: ")
+    said = [line for line in run.stderr.splitlines() if line.lower().startswith("error")]
+    return None if run.returncode == 0 else (said or ["the installer failed"])[0]
 
 
 def main() -> None:
