@@ -22,6 +22,8 @@ SYSTEMS = ("SQLite", "PostgreSQL")
 
 Table = list[list[str]]
 
+#: LangGraph's own savers.
+SAVERS = {"SQLite": "AsyncSqliteSaver", "PostgreSQL": "AsyncPostgresSaver"}
 #: Bounds in milliseconds.
 AT_MOST = {
     "500 messages: appended": 10,
@@ -130,9 +132,20 @@ def common(told: Any, on: str) -> tuple[int, dict[str, dict[str, Any]]]:
     }
 
 
-def wins(told: Any) -> list[str]:
+def wins(told: Any, graph: Any) -> list[str]:
     """Every line in which a peer is better than the better of ours, in words."""
     found = []
+    for on, peer in SAVERS.items():
+        for key, ours in graph.items():
+            turns, _, name = key.partition(", ")
+            theirs = graph.get(f"{turns}, {peer}")
+            if name == f"ThreadlineSaver, {on}" and theirs:
+                pair = {name: ours, peer: theirs}
+                for field in ("bytes", "put_last_ms", "get_ms", "history_20_ms"):
+                    what = f"{on}, through LangGraph, {turns}: {field}"
+                    found += _better(
+                        pair, lambda each, field=field: each[field], what, smaller=True
+                    )
     for on in SYSTEMS:
         turns, points = common(told, on)
         for words, value in MEASURES.values():
@@ -280,10 +293,11 @@ def promise_rows(told: Any, core: Any, graph: Any, figures: Sequence[dict[str, A
         told = _said(kept(ratio, quiet, hold))
         rows.append([what, ours, peer, limit, _ratio(ratio, quiet), f"<= {hold:g}x", told])
 
-    for on, peer, hold in (
-        ("SQLite", "AsyncSqliteSaver", 3),
-        ("PostgreSQL", "AsyncPostgresSaver", 4),
-    ):
+    if rates := graph.get("puts per second, 16 threads, 3 ms"):
+        mine, theirs = rates["ThreadlineSaver, PostgreSQL"], rates["PostgresSaver, pool of 16"]
+        what = "puts a second through LangGraph, 16 threads behind 3 ms"
+        row(what, f"{mine:,} /s", f"{theirs:,} /s", "2,000 /s", 2000 / mine, 1)
+    for (on, peer), hold in zip(SAVERS.items(), (3, 4), strict=True):
         for key, ours in graph.items():
             turns, _, name = key.partition(", ")
             theirs = graph.get(f"{turns}, {peer}")
@@ -395,7 +409,7 @@ def page(folder: Path, command: str) -> str:
         ),
         "## Where a peer is better\n",
         "Found in the figures: every line in which a peer beats the better of ours (whole states, append).\n",
-        "\n".join(wins(told) or ["- Nowhere in this run."]) + "\n",
+        "\n".join(wins(told, read("langgraph")) or ["- Nowhere in this run."]) + "\n",
         *(["## Peers that could not be used\n", "\n".join(unusable) + "\n"] if unusable else []),
         "## Cost over length\n",
         "A conversation grows by a question and an answer of 300 characters a turn. What keeps every version is given "

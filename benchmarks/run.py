@@ -1,7 +1,7 @@
 """Every comparison in one run, and docs/benchmarks.md of it: what `make bench` calls, in the peers' environment.
 
-`--quick` plays a little of everything in three minutes, into benchmarks/results/ alone: it shows that all of it works,
-and its times mean little.
+`--quick` plays a little of everything in three minutes (on a machine that is not busy), into benchmarks/results/ alone:
+it shows that all of it works, and its times mean little.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def full(conversations: Path | None) -> list[Step]:
 
 def quick(conversations: Path | None) -> list[Step]:
     """A taste."""
-    small = ["--turns", "10", "30", "--share", "3", "--writers", "1", "16", "--seconds", "0.2"]
+    small = ["--turns", "10", "20", "--share", "3", "--writers", "1", "16", "--seconds", "0.2"]
     small += ["--rounds", "1", "--threads", "300", "--messages", "6000"]
     real = ["--conversations", str(conversations), "--first", "2"] if conversations else []
     few = ["--rounds", "20", "--seconds", "0.3", "--messages", "6000"]
@@ -98,7 +98,7 @@ def main() -> None:
     steps = quick(options.conversations) if options.quick else full(options.conversations)
     for program, arguments in steps:
         commands.append(" ".join(["python", f"benchmarks/{program}", *arguments]))
-        if failure := play(program, arguments, 300 if options.quick else 3600):
+        if failure := play(program, arguments, 900 if options.quick else 3600):
             failures.append(failure)
     (RESULTS / "commands.json").write_text(json.dumps(commands), "utf-8")
     command = "`make bench-quick`" if options.quick else "`make bench`"
