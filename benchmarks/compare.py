@@ -120,6 +120,8 @@ async def length(ground: Ground) -> dict[str, Any]:
     options, dice = ground.options, random.Random(11)
     courses = [Course(store) for store in await ground.stores()]
     marks, text = sorted(options.turns), 0
+    if not courses:
+        raise SystemExit("no store can be used")
     for turn in range(1, marks[-1] + 1):
         said = question_and_answer(dice)
         text += sum(len(each) for _, each in said)
