@@ -15,7 +15,7 @@ from threadline.checkpointer import BaseCheckpointer
 from threadline.testing.machine import CheckpointerMachine, play
 
 # A long form takes minutes, and a failure is made small before it is shown.
-pytestmark = [pytest.mark.soak, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.soak, pytest.mark.timeout(7200)]
 
 
 class MemoryMachine(CheckpointerMachine):
