@@ -26,8 +26,10 @@ SELECT :a,
 
 def test_queries_are_read_with_their_intent() -> None:
     queries = sqlfile.parse(GOOD)
-    assert queries["first"] == ("What it is for.", "SELECT 1", "a small table")
-    assert queries["second"] == ("Another.", "SELECT :a,\n       :b", None)
+    assert queries["first"] == ("What it is for.", "SELECT 1", "a small table", False)
+    assert queries["second"] == ("Another.", "SELECT :a,\n       :b", None, False)
+    (part,) = sqlfile.parse("-- a --\n-- Some columns.\n-- part: of b\nx, y").values()
+    assert part.is_part
 
 
 @pytest.mark.parametrize(
@@ -90,7 +92,8 @@ def test_migrations_are_applied_once_and_in_order(tmp_path: Path) -> None:
 
 
 def test_a_fresh_schema_equals_a_migrated_one(tmp_path: Path) -> None:
-    steps = [*migrate.read(), migrate.Migration(2, "more", "CREATE TABLE more (x);")]
+    steps = migrate.read()
+    steps.append(migrate.Migration(len(steps) + 1, "more", "CREATE TABLE more (x);"))
     fresh, migrated = memory(), memory()
     migrate.migrate(fresh, steps, lambda: 1)
     for count in range(1, len(steps) + 1):
