@@ -457,6 +457,7 @@ class _Failing:
         (asyncpg.InterfaceError("connection is closed"), OutcomeUnknownError),
         (asyncpg.DeadlockDetectedError("deadlock"), UnavailableError),
         (asyncpg.QueryCanceledError("canceled"), DeadlineError),
+        (asyncpg.LockNotAvailableError("lock timeout"), DeadlineError),
         (asyncpg.ReadOnlySQLTransactionError("read-only"), UnavailableError),
         (asyncpg.DiskFullError("full"), StorageFullError),
         (asyncpg.InsufficientPrivilegeError("no right"), ThreadlineError),

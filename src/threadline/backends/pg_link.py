@@ -112,6 +112,7 @@ def driver_errors() -> Iterator[None]:
 #: Classes and codes of SQLSTATE (PostgreSQL, appendix A): the first that fits.
 _MEANINGS: tuple[tuple[str, type[ThreadlineError], str], ...] = (
     ("57014", CanceledError, "PostgreSQL ended the statement"),
+    ("55P03", CanceledError, "PostgreSQL did not get a lock within its time limit"),
     ("57", LostError, "PostgreSQL is shutting down or starting"),
     ("08", LostError, "the connection to PostgreSQL was lost"),
     ("25006", UnavailableError, "PostgreSQL is read-only"),
