@@ -351,7 +351,7 @@ def processes(directory: Path, count: int = 16, puts: int = 500) -> dict[str, An
 def imports(runs: int = 15) -> dict[str, Any]:
     """`import threadline` (and using its names) against importing its own dependencies, each in a new process."""
     programs = {
-        "dependencies": "import pydantic, orjson; from backports import zstd",
+        "dependencies": "import pydantic, orjson, zstandard",
         "threadline": "import threadline",
         "first_use": "from threadline import AgentState, Message, SqliteCheckpointer",
     }

@@ -82,7 +82,7 @@ THIRD_PARTY: Mapping[str, set[str]] = {
     "pydantic": F6 | {"model", "config", "codec", "history", "checkpointer"},
     "pydantic_core": {"model", "codec", "history", "checkpointer"},
     "orjson": F6 | {"model", "codec", "history", "caches", "checkpointer"},
-    "backports": {"codec"},
+    "zstandard": {"codec"},
     "compression": {"codec"},
     "sqlite3": {"backends", "testing", "adapters"},
     "asyncpg": {"backends", "checkpointer.pg", "testing", "adapters"},

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 import tracemalloc
 import zlib
 
 import pytest
+import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,11 +15,6 @@ from threadline.codec.dictionary import WORDS_1
 from threadline.codec.envelope import Codec, Where
 from threadline.codec.values import MAX_BYTES
 from threadline.errors import CorruptionError, LimitError
-
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd
 
 HERE = Where("row", 1, 0, 1)
 CODEC = Codec()
@@ -31,7 +26,8 @@ def framed(body: bytes, form: bytes = b"\x01") -> bytes:
 
 
 def packed(data: bytes) -> bytes:
-    return zstd.compress(data, zstd_dict=zstd.ZstdDict(WORDS_1, is_raw=True).as_digested_dict)
+    words = zstandard.ZstdCompressionDict(WORDS_1, dict_type=zstandard.DICT_TYPE_RAWCONTENT)
+    return zstandard.ZstdCompressor(dict_data=words).compress(data)
 
 
 contents = st.binary(max_size=200) | st.binary(max_size=9).map(lambda part: part * 50)
@@ -101,17 +97,14 @@ def claiming(size: int) -> bytes:
 
 def bomb(size: int) -> bytes:
     """A frame that truly holds `size` zeros, and says so."""
-    part = bytes(1 << 20)
-    options = {zstd.CompressionParameter.content_size_flag: True}
-    packer = zstd.ZstdCompressor(options=options)
-    packer.set_pledged_input_size(size)
-    return b"".join([packer.compress(part) for _ in range(size >> 20)] + [packer.flush()])
+    packer = zstandard.ZstdCompressor().compressobj(size=size)
+    return b"".join([packer.compress(bytes(1 << 20)) for _ in range(size >> 20)]) + packer.flush()
 
 
 def unsized(size: int) -> bytes:
     """A frame that holds `size` zeros and does not say how many."""
-    packer = zstd.ZstdCompressor(options={zstd.CompressionParameter.content_size_flag: False})
-    return b"".join([packer.compress(bytes(1 << 20)) for _ in range(size >> 20)] + [packer.flush()])
+    packer = zstandard.ZstdCompressor(write_content_size=False).compressobj()
+    return b"".join([packer.compress(bytes(1 << 20)) for _ in range(size >> 20)]) + packer.flush()
 
 
 @pytest.mark.parametrize(
@@ -127,11 +120,16 @@ def unsized(size: int) -> bytes:
         packed(b"x") + packed(b"y"),
         packed(b"x") + bomb(128 << 20),
         packed(b"x" * 99)[:-1],
-        zstd.compress(b""),
+        zstandard.compress(b""),
+        zstandard.compress(b"") + b"more",
+        b"\x50\x2a\x4d\x18\x01\x00\x00\x00x",
         b"",
     ],
-    ids=["1TB", "2^63", "2^64", "over", "just-claims", "256MB", "unsized", "two", "behind", "cut", "empty", "none"],
-)  # fmt: skip
+    ids=[
+        *("1TB", "2^63", "2^64", "over", "just-claims", "256MB", "unsized"),
+        *("two", "behind", "cut", "empty", "padded", "skipped", "none"),
+    ],
+)
 def test_bombs_are_bounded(body: bytes) -> None:
     assert len(body) < 100_000
     tracemalloc.start()
@@ -144,6 +142,14 @@ def test_bombs_are_bounded(body: bytes) -> None:
         tracemalloc.stop()
     assert opened == b""
     assert peak <= MAX_BYTES + (8 << 20)
+
+
+def test_a_damaged_frame_leaves_nothing_behind() -> None:
+    stored = CODEC.seal(b"abc" * 99, HERE).data
+    for cut in range(6, len(stored)):
+        with pytest.raises(CorruptionError):
+            CODEC.open(framed(stored[5:cut]), 0, HERE)
+        assert CODEC.open(stored, 0, HERE) == b"abc" * 99
 
 
 def test_too_much_is_refused_before_it_is_written() -> None:

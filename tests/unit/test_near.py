@@ -35,3 +35,11 @@ def test_a_frame_that_claims_too_much_is_not_read() -> None:
     assert packed[0] & 0xC0 == 0x40
     with pytest.raises(CorruptionError):
         expand(b"\xc0" + (1 << 60).to_bytes(8, "little") + packed[3:])
+
+
+@pytest.mark.parametrize("near", [b"", b"near" * 10])
+def test_nothing_is_nothing_and_not_something_else(near: bytes) -> None:
+    packed = shrink(b"", near)
+    assert expand(packed, near) == b""
+    with pytest.raises(CorruptionError):
+        expand(packed + b"more", near)

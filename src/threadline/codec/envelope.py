@@ -9,24 +9,20 @@ any other part changing.
 
 from __future__ import annotations
 
-import sys
 import threading
 import zlib
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import zstandard
+
 from threadline.codec.dictionary import WORDS_1
 from threadline.codec.values import MAX_BYTES
 from threadline.errors import CorruptionError, LimitError
 
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd
-
 _RAW, _ZSTD = b"\x00", b"\x01"
 _LEVEL = 3
-_DICTIONARY = zstd.ZstdDict(WORDS_1, is_raw=True)
+_DICTIONARY = zstandard.ZstdCompressionDict(WORDS_1, dict_type=zstandard.DICT_TYPE_RAWCONTENT)
 
 
 class Where(NamedTuple):
@@ -57,7 +53,7 @@ class Codec:
             raise LimitError(
                 f"{where.kind} of {len(data)} bytes; at most {MAX_BYTES} are stored in one piece"
             )
-        packed = _tools.compressor.compress(data, zstd.ZstdCompressor.FLUSH_FRAME)
+        packed = _tools.compressor.compress(data)
         if len(packed) < len(data):
             return Payload(_ZSTD + _checksum(packed) + packed)
         return Payload(_RAW + _checksum(data) + data)
@@ -79,10 +75,11 @@ class Codec:
 
 
 class _Tools(threading.local):
-    """A compressor for each thread: making one costs more than using it."""
+    """A compressor and a decompressor for each thread: making one costs more than using it."""
 
     def __init__(self) -> None:
-        self.compressor = zstd.ZstdCompressor(_LEVEL, zstd_dict=_DICTIONARY.as_digested_dict)
+        self.compressor = zstandard.ZstdCompressor(_LEVEL, dict_data=_DICTIONARY)
+        self.decompressor = zstandard.ZstdDecompressor(dict_data=_DICTIONARY)
 
 
 _tools = _Tools()
@@ -94,15 +91,12 @@ def _checksum(data: bytes) -> bytes:
 
 def _decompress(body: bytes, where: Where) -> bytes:
     try:
-        size: int | None = zstd.get_frame_info(body).decompressed_size
-        if size is None or size > MAX_BYTES:
+        size = zstandard.frame_content_size(body)
+        if not 0 < size <= MAX_BYTES:
             raise CorruptionError(
-                f"{where.kind} claims to hold {size} bytes; at most {MAX_BYTES} are read"
+                f"{where.kind} claims to hold {size} bytes; from 1 to {MAX_BYTES} are read"
             )
-        reader = zstd.ZstdDecompressor(zstd_dict=_DICTIONARY)
-        data = reader.decompress(body, max_length=size)
-    except zstd.ZstdError as error:
+        # One frame, and nothing behind it.
+        return _tools.decompressor.decompress(body, allow_extra_data=False)
+    except zstandard.ZstdError as error:
         raise CorruptionError(f"{where.kind} cannot be decompressed: {error}") from None
-    if len(data) != size or not reader.eof or reader.unused_data:
-        raise CorruptionError(f"{where.kind} is not one whole compressed frame")
-    return data

@@ -6,50 +6,40 @@ this way and not a copy. A zstd frame (RFC 8878) without its magic number, with 
 
 from __future__ import annotations
 
-import sys
+import zstandard
 
 from threadline.codec.values import MAX_BYTES
 from threadline.errors import CorruptionError
 
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd
-
 _MAGIC = b"\x28\xb5\x2f\xfd"
-_OPTIONS: dict[int, int] = {
-    zstd.CompressionParameter.compression_level: 3,
-    zstd.CompressionParameter.dict_id_flag: 0,
-}
+_OPTIONS = zstandard.ZstdCompressionParameters(compression_level=3, write_dict_id=False)
+_EMPTY = zstandard.ZstdCompressor(compression_params=_OPTIONS).compress(b"")[len(_MAGIC) :]
 #: zstd takes no dictionary below this size.
 _LEAST = 8
 
 
 def shrink(data: bytes, near: bytes = b"") -> bytes:
     """`data` in fewer bytes, the fewer the more of it stands in `near`; `expand` needs the same `near`."""
-    if len(near) < _LEAST:
-        packed = zstd.ZstdCompressor(options=_OPTIONS)
-    else:
-        dictionary = zstd.ZstdDict(near, is_raw=True)
-        packed = zstd.ZstdCompressor(options=_OPTIONS, zstd_dict=dictionary.as_prefix)
-    return packed.compress(data, zstd.ZstdCompressor.FLUSH_FRAME)[len(_MAGIC) :]
+    packer = zstandard.ZstdCompressor(dict_data=_dictionary(near), compression_params=_OPTIONS)
+    return packer.compress(data)[len(_MAGIC) :]
 
 
 def expand(packed: bytes, near: bytes = b"") -> bytes:
     """What was shrunk. Raises CorruptionError."""
     frame = _MAGIC + packed
     try:
-        size: int | None = zstd.get_frame_info(frame).decompressed_size
-        if size is None or size > MAX_BYTES:
+        size = zstandard.frame_content_size(frame)
+        if not 0 <= size <= MAX_BYTES:
             raise CorruptionError(f"{size} bytes are claimed; at most {MAX_BYTES} are read")
-        if len(near) < _LEAST:
-            reader = zstd.ZstdDecompressor()
-        else:
-            dictionary = zstd.ZstdDict(near, is_raw=True)
-            reader = zstd.ZstdDecompressor(zstd_dict=dictionary.as_prefix)
-        data: bytes = reader.decompress(frame, max_length=size)
-    except zstd.ZstdError as error:
+        if size == 0 and packed != _EMPTY:  # The library looks no further where nothing is claimed.
+            raise CorruptionError("some bytes claim to hold nothing, and are not empty")
+        reader = zstandard.ZstdDecompressor(dict_data=_dictionary(near))
+        return reader.decompress(frame, allow_extra_data=False)
+    except zstandard.ZstdError as error:
         raise CorruptionError(f"some bytes cannot be decompressed: {error}") from None
-    if len(data) != size or not reader.eof or reader.unused_data:
-        raise CorruptionError("some bytes are not one whole compressed frame")
-    return data
+
+
+def _dictionary(near: bytes) -> zstandard.ZstdCompressionDict | None:
+    if len(near) < _LEAST:
+        return None
+    return zstandard.ZstdCompressionDict(near, dict_type=zstandard.DICT_TYPE_RAWCONTENT)
