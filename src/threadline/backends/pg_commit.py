@@ -23,7 +23,7 @@ from threadline.backend import (
 )
 from threadline.backends import pg_rows as rows
 from threadline.backends.pg_link import Connection
-from threadline.backends.pg_sql import Sql
+from threadline.backends.pg_sql import Sql, Statement
 from threadline.errors import UnavailableError
 
 #: How often a statement is made again after it lost a race.
@@ -72,7 +72,7 @@ class Commits:
 
     async def commit(self, connection: Connection, batch: Batch) -> Commit:
         """Commit a plain batch. Raises Refused."""
-        create = _begins(batch)
+        create = begins(batch)
         for _ in range(ATTEMPTS):
             row: Row | None = None
             try:
@@ -102,8 +102,35 @@ class Commits:
     ) -> Row | None:
         """The one statement; None when it changed nothing. `judged`: the row is locked and was judged. `steps`: what
         steps before it did."""
+        statement = self.sql.put(self.parts(batch, judged=judged), create=create)
+        row: Row | None = await connection.fetchrow(
+            statement.text, *self.arguments(statement, batch, judged=judged, **steps)
+        )
+        return row
+
+    def parts(self, batch: Batch, *, judged: bool = False) -> frozenset[str]:
+        """What the statement of a batch has to hold; see `Sql.put`."""
+        said = batch.thread
+        info = said is not None and said.info is not None
+        parts = {
+            "relaxed": self.relaxed,
+            "fence": bool(batch.requires_slots) and not judged,
+            "checkpoint": batch.checkpoint is not None,
+            "rows": bool(batch.rows or batch.merged),
+            "merged": bool(batch.merged),
+            "blobs": bool(batch.blobs),
+            "entries": bool(batch.entries),
+            "slots": bool(batch.slots) and plain_slots(batch),
+            "info": info,
+            "thread_terms": said is not None and info and bool(said.terms),
+        }
+        return frozenset(name for name, there in parts.items() if there)
+
+    def arguments(
+        self, statement: Statement, batch: Batch, *, judged: bool = False, **steps: Any
+    ) -> list[Any]:
+        """What the statement of a batch is given; see `put`."""
         kept, _ = rows.folded(batch.entries)
-        slots = batch.slots if plain_slots(batch) else ()
         parameters = {
             "taken": 0,
             "messages": 0,
@@ -116,31 +143,13 @@ class Commits:
             **rows.checkpoint_parameters(batch),
             **rows.row_parameters(batch),
             **rows.entry_parameters(kept, self.projected),
-            **rows.slot_parameters(slots),
+            **rows.slot_parameters(batch.slots if plain_slots(batch) else ()),
             **rows.fence_parameters(batch),
             **steps,
         }
         if judged:
             parameters |= dict.fromkeys(("requires", "known", "assumes_gc", "assumes_rev"))
-        said = batch.thread
-        parts = {
-            "relaxed": self.relaxed,
-            "fence": bool(batch.requires_slots) and not judged,
-            "checkpoint": batch.checkpoint is not None,
-            "rows": bool(batch.rows or batch.merged),
-            "merged": bool(batch.merged),
-            "blobs": bool(batch.blobs),
-            "entries": bool(kept),
-            "slots": bool(slots),
-            "info": said is not None and said.info is not None,
-            "thread_terms": bool(parameters["thread_terms"]),
-        }
-        held = frozenset(name for name, there in parts.items() if there)
-        statement = self.sql.put(held, create=create)
-        row: Row | None = await connection.fetchrow(
-            statement.text, *statement.arguments(parameters)
-        )
-        return row
+        return statement.arguments(parameters)
 
     def told(self, batch: Batch, row: Row) -> Commit:
         """The result of a put, from its row."""
@@ -221,7 +230,7 @@ class Raced(Refused):
         super().__init__(Reason.STALE)
 
 
-def _begins(batch: Batch) -> bool:
+def begins(batch: Batch) -> bool:
     """Whether the pipeline saw no such thread."""
     expected = batch.expected
     unseen = expected is not None and expected.incarnation is None and expected.version == 0

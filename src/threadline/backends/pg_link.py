@@ -89,6 +89,13 @@ class CanceledError(DeadlineError):
     """The server ended the statement, at a time limit of its own or because somebody asked it to."""
 
 
+def is_told(error: UnavailableError) -> bool:
+    """Whether the server said itself that nothing was committed."""
+    if isinstance(error, LostError):
+        return error.told
+    return isinstance(error, CanceledError) or not isinstance(error, DeadlineError)
+
+
 @contextlib.contextmanager
 def driver_errors() -> Iterator[None]:
     """Raise what the driver raises as an error of ours; never with a statement's values in it."""

@@ -75,7 +75,7 @@ class Sql:
                 f"user_id_type must be one of {', '.join(OWNER_TYPES)}, not {user_ids!r}"
             )
         self.schema, self.user_ids = checked_schema(schema), user_ids
-        self._puts: dict[tuple[bool, frozenset[str]], Statement] = {}
+        self._puts: dict[tuple[bool, bool, frozenset[str]], Statement] = {}
         self._statements: dict[str, Statement] = {}
 
     def __getitem__(self, name: str) -> Statement:
@@ -84,12 +84,14 @@ class Sql:
             found = self._statements[name] = self._numbered(_expanded(_texts()[name]))
         return found
 
-    def put(self, parts: frozenset[str], *, create: bool = False) -> Statement:
+    def put(self, parts: frozenset[str], *, create: bool = False, waits: bool = True) -> Statement:
         """The one statement that commits a batch holding these parts (of `PARTS`) onto a thread that is there, or
-        (`create`) into one that comes into being."""
-        found = self._puts.get((create, parts))
+        (`create`) into one that comes into being. `waits`: for a row that another transaction holds; else it does
+        nothing then."""
+        found = self._puts.get((create, waits, parts))
         if found is None:
-            found = self._puts[create, parts] = self._numbered(_joined(parts, create))
+            text = _joined(parts, create, waits)
+            found = self._puts[create, waits, parts] = self._numbered(text)
         return found
 
     def ddl(self, text: str) -> str:
@@ -136,8 +138,8 @@ def _expanded(text: str, **instead: str) -> str:
     return text
 
 
-def _joined(parts: frozenset[str], create: bool) -> str:
-    instead: dict[str, str] = {}
+def _joined(parts: frozenset[str], create: bool, waits: bool) -> str:
+    instead: dict[str, str] = {} if waits else {"hold": _texts()["hold_free"]}
     for part, nothing in _NOTHING.items():
         if part not in parts:
             instead |= nothing

@@ -1,8 +1,8 @@
 """The PostgreSQL backend: any number of processes and machines on one database, PostgreSQL 15 and newer.
 
-Read `pg_sql` first (the statements), then `pg_commit` (one batch, one statement), `pg_steps` (the transaction) and
-`pg_read`; `pg_link` has the connections. Here the port is put together, with the deadline of every call and what is
-done when an answer is lost.
+Read `pg_sql` first (the statements), then `pg_commit` (one batch, one statement), `pg_join` (puts that go together),
+`pg_steps` (the transaction) and `pg_read`; `pg_link` has the connections. Here the port is put together, with the
+deadline of every call and what is done when an answer is lost.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ from threadline.backend import (
 )
 from threadline.backends import pg_migrate, pg_steps
 from threadline.backends.pg_commit import Commits, NeedsSteps, is_plain
-from threadline.backends.pg_link import CanceledError, Connection, Dsn, Link, LostError
+from threadline.backends.pg_join import Joins, is_joinable
+from threadline.backends.pg_link import Connection, Dsn, Link, LostError, is_told
 from threadline.backends.pg_read import Reader
 from threadline.backends.pg_sql import Sql, UserIds
 from threadline.errors import DeadlineError, OutcomeUnknownError, ReleasedError, UnavailableError
@@ -87,6 +88,7 @@ class PostgresBackend(Backend):
         self._commits = Commits(
             self._sql, projected=projection is not None, relaxed=relaxed, now=self._now
         )
+        self._joins = Joins(self._link, self._commits)
         self.now_us: Callable[[], int] | None = None
         self._partitions = pg_migrate.checked_partitions(partitions)
         self._timeout, self._close_pool = timeout, close_pool
@@ -117,6 +119,7 @@ class PostgresBackend(Backend):
         if not batches:
             return []
         sent = unknown = False
+        joins = is_joinable(batches)
 
         async def work(connection: Connection) -> list[Commit]:
             nonlocal sent
@@ -131,10 +134,16 @@ class PostgresBackend(Backend):
         deadline, pause = clock.monotonic() + self._timeout, _PAUSE
         while True:
             try:
+                if joins:
+                    joins, sent = False, True
+                    commit = await self._joins.commit(batches[0], deadline)
+                    if commit is not None:
+                        return [commit]
+                    sent = False
                 return await self._call(work, deadline)
             except UnavailableError as error:
                 # What was sent and got no answer may be committed: only the same op_id can tell, on another connection.
-                unknown |= sent and not _is_told(error)
+                unknown |= sent and not is_told(error)
                 over = isinstance(error, DeadlineError) or clock.monotonic() + pause >= deadline
                 if over or not (unknown or isinstance(error, LostError)):
                     if not unknown:
@@ -226,12 +235,3 @@ class PostgresBackend(Backend):
         if self._closed:
             raise ReleasedError()
         return await self._link.run(work, deadline or clock.monotonic() + self._timeout)
-
-
-def _is_told(error: UnavailableError) -> bool:
-    """Whether the server said itself that nothing was committed."""
-    return (
-        isinstance(error, CanceledError)
-        or not isinstance(error, DeadlineError | LostError)
-        or (isinstance(error, LostError) and error.told)
-    )

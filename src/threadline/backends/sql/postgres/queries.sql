@@ -67,7 +67,17 @@ SELECT thread_key, incarnation, rev, last_seq + :taken::bigint AS last_seq,
    AND (:requires::bytea IS NULL OR incarnation = :requires)
    AND (:known::bytea IS NULL OR incarnation = :known)
    AND (:assumes_gc::bigint IS NULL OR gc = :assumes_gc) AND (:assumes_rev::bigint IS NULL OR rev = :assumes_rev)
-   FOR NO KEY UPDATE
+   {{hold}}
+
+-- hold --
+-- The row is this transaction's: wait for it.
+-- part: of put
+FOR NO KEY UPDATE
+
+-- hold_free --
+-- The same, or nothing when another transaction has it.
+-- part: of put
+FOR NO KEY UPDATE SKIP LOCKED
 
 -- move_head --
 -- Compare and set the head; without `expected` it only has to be there.
@@ -249,7 +259,7 @@ SELECT t.thread_key, t.rev, t.at, t.incarnation FROM t, h
 INSERT INTO tl.journal (thread_key, op_id, rev, kind, at, version, first_seq, seqs, slots, removed, popped)
 SELECT u.thread_key, :op_id, u.rev, :kind, u.at, :about, {{first_seq}}, {{seqs}}, {{slots}}, :removed, :popped
   FROM u
-RETURNING rev, at, first_seq, seqs, slots
+RETURNING op_id, rev, at, first_seq, seqs, slots
 
 -- first_seq --
 -- The position before the first new entry.
