@@ -71,7 +71,8 @@ class HistoryCalls(Calls):
     @operation
     async def averify(self, config: Config) -> Verification:
         """Read the config's thread again, all namespaces and all of its past, and say what does not fit: damaged or
-        missing rows, digests, ranges, messages, counts. True when nothing is wrong; `problems` says what and where."""
+        missing rows, digests, ranges, messages, counts. True when nothing is wrong; `problems` says what and where. A
+        thread that is written to meanwhile is read again, and the last of `problems` says where that did not end."""
         return await self._verifier.verify(read_config(config))
 
     async def _target(self, address: Address, to: int | str | Checkpoint) -> Address:

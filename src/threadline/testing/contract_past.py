@@ -231,6 +231,32 @@ class TransferContract(FaceTests):
         await other.aput_state(at(user_id="alice"), state)
         assert await other.aget_state(at(user_id="alice")) == state
 
+    async def test_a_thread_that_is_written_to_is_verified(
+        self, face: Face, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What moved while it was read is no fault: it is read again; and where that does not end, it says so."""
+        await _grown(face, 3)
+        backend = face.target._engine.backend
+        read, writes = backend.read_checkpoints, [1]
+
+        async def meddled(*args: Any, **kwargs: Any) -> Any:
+            if writes.pop():
+                new = await face.target.aget_state(at())
+                new.context.append(Message.text_message("meanwhile"))
+                await face.target.aput_state(at(), new)
+            return await read(*args, **kwargs)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(backend, "read_checkpoints", meddled)
+            writes[:] = [0, 0, 1]
+            assert (await face.averify(at())).problems == []
+            assert writes == [0]
+            writes[:] = [1] * 100
+            report = await face.averify(at())
+            assert "missing" in report.problems[0]
+            assert "was written to each of the 5 times" in report.problems[-1]
+        assert (await face.averify(at())).problems == []
+
     async def test_what_is_stored_is_counted(self, face: Face) -> None:
         """Of a thread and of all of a user: checkpoints by name, messages, bytes."""
         await _grown(face, 5, user_id="alice")
