@@ -10,7 +10,16 @@ from threading import RLock
 from typing import Any, NoReturn, Protocol, TypeVar, runtime_checkable
 
 from threadline import clock, telemetry
-from threadline.backend import Backend, Batch, Commit, Reason, Refused, SlotIs, StoreInfo
+from threadline.backend import (
+    Backend,
+    Batch,
+    Commit,
+    Expected,
+    Reason,
+    Refused,
+    SlotIs,
+    StoreInfo,
+)
 from threadline.cache import Cache, SharedCache
 from threadline.checkpointer.copies import Copies
 from threadline.codec.envelope import Codec, Payload, Where
@@ -122,6 +131,21 @@ class Engine:
         except Refused as refused:
             if refused.reason is Reason.FENCED:
                 refuse(address, refused)
+            return None
+
+    async def made_before(
+        self, address: Address, kind: str, op_id: str | None, expected: Expected | None = None
+    ) -> Commit | None:
+        """The result of the operation with this `op_id` if it was committed before, else None; nothing is written."""
+        if op_id is None:
+            return None
+        # No head was ever given version -1: such a batch is answered, or refused.
+        probe = await self.batch(
+            address, kind, op_id, expected=expected or Expected(None, 0), last_version=-1
+        )
+        try:
+            return await self.commit(probe)
+        except Refused:
             return None
 
     async def scrub(self) -> bool | None:

@@ -44,7 +44,12 @@ class Past:
     async def name(self, address: Address, name: str | None, op_id: str | None) -> Checkpoint:
         """Give the checkpoint that an address points at another name."""
         key = await self._engine.key(address)
-        head = await self._found(address, key)
+        try:
+            head = await self._found(address, key)
+        except (ThreadNotFoundError, ValueError):
+            if made := await self._engine.made_before(address, "name", op_id):
+                return await self._named(address, key, name, made)
+            raise
         row = _row(head)
         batch = await self._engine.batch(
             address,
@@ -61,13 +66,20 @@ class Past:
         await self._engine.copies.drop(key, address.ns_key)
         if commit.duplicate and commit.version not in (None, row.version):
             # What the address points at has moved since it was named.
-            told = dataclasses.replace(
-                address, version=commit.version, checkpoint_id=None, name=None
-            )
-            row = _row(await self._found(told, key))
-        metadata = read_metadata(row, self._engine.codec)
-        named = dataclasses.replace(row, name=name)
-        return as_checkpoint(address, named, _life(head), metadata)
+            return await self._named(address, key, name, commit)
+        return self._as_named(address, row, name, _life(head))
+
+    async def _named(
+        self, address: Address, key: bytes, name: str | None, commit: Commit
+    ) -> Checkpoint:
+        row = await self._reads.written(address, key, commit)
+        return self._as_named(address, row, name, commit.incarnation)
+
+    def _as_named(
+        self, address: Address, row: CheckpointRow, name: str | None, incarnation: bytes
+    ) -> Checkpoint:
+        metadata = read_metadata(row, self._engine.codec) if row.payload else {}
+        return as_checkpoint(address, dataclasses.replace(row, name=name), incarnation, metadata)
 
     async def rollback(
         self,
@@ -80,7 +92,12 @@ class Past:
         """Make the state that `to` points at the head again, as a new checkpoint."""
         key, operation = await self._engine.key(address), read_op_id(op_id)
         for _ in range(ATTEMPTS):
-            target = await self._found(to, key)
+            try:
+                target = await self._found(to, key)
+            except (ThreadNotFoundError, ValueError):
+                if made := await self._engine.made_before(address, "rollback", op_id):
+                    return await self._told(address, key, made, metadata, base=to.version)
+                raise
             now = await self._engine.backend.read_head(
                 key, address.ns_key, address.user, content=False
             )
@@ -139,7 +156,12 @@ class Past:
         key, new_key = await self._engine.key(source), await self._engine.key(into)
         operation = read_op_id(op_id)
         for _ in range(ATTEMPTS):
-            head = await self._found(source, key)
+            try:
+                head = await self._found(source, key)
+            except (ThreadNotFoundError, ValueError):
+                if made := await self._engine.made_before(into, "fork", op_id):
+                    return await self._told(into, new_key, made, metadata)
+                raise
             there = await self._engine.backend.read_head(
                 new_key, into.ns_key, into.user, content=False
             )
@@ -306,9 +328,23 @@ class Past:
     ) -> Checkpoint:
         await self._engine.copies.drop(key, address.ns_key)
         if commit.duplicate:
-            at = dataclasses.replace(address, version=commit.version)
-            row = _row(await self._found(at, key))
+            base = (
+                row.base if row.kind == "rollback" else None
+            )  # A fork is the first of its thread.
+            return await self._told(address, key, commit, metadata, base)
         row = dataclasses.replace(row, created_at=row.created_at or commit.at)
+        return as_checkpoint(address, row, commit.incarnation, metadata)
+
+    async def _told(
+        self,
+        address: Address,
+        key: bytes,
+        commit: Commit,
+        metadata: dict[str, Any],
+        base: int | None = None,
+    ) -> Checkpoint:
+        """What an operation answered that was committed before."""
+        row = await self._reads.written(address, key, commit, run_id=address.run_id, base=base)
         return as_checkpoint(address, row, commit.incarnation, metadata)
 
 

@@ -8,7 +8,7 @@ import dataclasses
 from typing import Any
 
 from threadline import clock
-from threadline.backend import At, CheckpointRow, Head
+from threadline.backend import At, CheckpointRow, Commit, Head
 from threadline.checkpointer.copies import Copy, Place
 from threadline.checkpointer.engine import Engine, kinds
 from threadline.checkpointer.snapshot import Ground, Snapshot, open_head
@@ -77,6 +77,20 @@ class Reads:
             )
             return at if head.checkpoint is not None else At(version=int(ext_id))
         return At(address.version, ext_id, address.name)
+
+    async def written(
+        self, address: Address, key: bytes, commit: Commit, **said: Any
+    ) -> CheckpointRow:
+        """The row of the version that an earlier commit wrote or named. Of one that was pruned since, what is known of
+        it still: its version, the time of that commit, what the call says again (`said`); and it takes 0 bytes."""
+        head = await self._engine.backend.read_head(
+            key, address.ns_key, address.user, at=At(version=commit.version), content=False
+        )
+        if head.checkpoint is not None:
+            return head.checkpoint
+        return CheckpointRow(
+            version=commit.version or 0, payload=b"", digest=b"", created_at=commit.at, **said
+        )
 
     def kind(self, address: Address, key: bytes, shape: str) -> type | None:
         """The class that a state of this shape is to come back as; None: what its shape tells."""

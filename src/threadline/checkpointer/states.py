@@ -9,7 +9,6 @@ from typing import Any
 
 from threadline import clock, telemetry
 from threadline.backend import (
-    At,
     Batch,
     CheckpointRow,
     Commit,
@@ -154,8 +153,6 @@ class States:
         """Let the head say that there is no state; None when there was none."""
         key = await self._engine.key(address)
         ground = await self._reads.ground(address, key, fresh=True)
-        if ground.snapshot is None:
-            return None
 
         def draft(ground: Ground) -> Plan:
             return Plan(NONE, b"{}", list(ground.marks))
@@ -164,7 +161,8 @@ class States:
         op_id = read_op_id(options.op_id)
         options = dataclasses.replace(options, kind="clear")
         put = _Put(address, key, options, expected, op_id, (), None, draft)
-        return await (self._made_before(put) if ground.snapshot.cleared else self._write(put))
+        there = ground.snapshot is not None and not ground.snapshot.cleared
+        return await (self._write(put) if there else self._made_before(put))
 
     async def _write(self, put: _Put) -> Checkpoint:
         address, expected = put.address, put.expected
@@ -180,6 +178,8 @@ class States:
                 drafted = put.draft(ground)
             except (TypeError, ValueError):
                 if ground.fresh:
+                    if (made := await self._made_before(put)) is not None:
+                        return made
                     raise
                 fresh = True  # What this process knew may be another user's, and must not show in an error.
                 continue
@@ -287,37 +287,18 @@ class States:
 
     async def _made_before(self, put: _Put) -> Checkpoint | None:
         """The result of this put if its `op_id` was committed before; nothing is written."""
-        if put.options.op_id is None:
-            return None
-        address = put.address
-        probe = Batch(
-            key=put.key,
-            names=(address.tenant, address.app, address.thread_id),
-            user=address.user,
-            ns=address.ns_key,
-            op_id=put.op_id,
-            kind=put.options.kind,
-            expected=put.expected or Expected(None, 0),
-            last_version=-1,
+        commit = await self._engine.made_before(
+            put.address, put.options.kind, put.options.op_id, put.expected
         )
-        try:
-            return await self._replayed(put, await self._engine.commit(probe))
-        except Refused:
-            return None
+        return await self._replayed(put, commit) if commit else None
 
     async def _replayed(self, put: _Put, commit: Commit) -> Checkpoint:
         put.drafted.clear()  # What the state holds now need not be what was put then: it must not be watched.
-        address = put.address
-        head = await self._engine.backend.read_head(
-            put.key, address.ns_key, address.user, at=At(version=commit.version), content=False
-        )
-        if head.checkpoint is None:
-            row = CheckpointRow(
-                version=commit.version or 0, payload=b"", digest=b"", created_at=commit.at
-            )
-        else:
-            row = head.checkpoint
-        return as_checkpoint(address, row, commit.incarnation, put.options.metadata)
+        address, options = put.address, put.options
+        onto = (put.expected.version or None) if put.expected else None
+        said = {"name": options.name, "run_id": address.run_id, "parent_version": onto}
+        row = await self._reads.written(address, put.key, commit, base=onto, **said)
+        return as_checkpoint(address, row, commit.incarnation, options.metadata)
 
     async def _lineage(
         self, address: Address, latest: tuple[bytes, Loaded] | None

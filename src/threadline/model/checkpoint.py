@@ -35,8 +35,9 @@ class Checkpoint:
 
     `version` counts from 1. `parent_version`: the state it follows, None for the first. `timestamp`: aware, turned
     into UTC; a naive one is a ValueError. `base`: the version it was computed from, None when it was put without
-    one. `bytes`: stored bytes of its row. `incarnation`: hexadecimal; which life of the thread it belongs to,
-    so that `expected_version=checkpoint` cannot mean a thread deleted since. `state` (also `data`): the state
+    one. `bytes`: stored bytes of its row; 0 in the answer of a repeated call whose version was pruned since, which
+    may not know its parent and base any more, either. `incarnation`: hexadecimal; which life of the thread it belongs
+    to, so that `expected_version=checkpoint` cannot mean a thread deleted since. `state` (also `data`): the state
     itself where it was loaded with its content, else None; it takes no part in `==` and repr.
     """
 

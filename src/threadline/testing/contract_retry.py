@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from threadline import clock
+from threadline.history.retention import RetentionPolicy
 from threadline.model import Checkpoint, ThreadInfo
 from threadline.store import Commit
 from threadline.testing.contract_store import commit_of, entry_of, put_of, slots_of
@@ -38,6 +39,27 @@ WRITES: dict[str, Callable[[Face, str], Any]] = {
     "aerase": lambda f, op: f.store.aerase(at(), op_id=op),
     "acommit": lambda f, op: commit_of(f, at(), op_id=op, slots=(put_of("s", b"1"),), entries=(entry_of(b"e"),)),
 }  # fmt: skip
+#: Calls that are about a version.
+PAST: dict[str, Callable[[Face, str], Any]] = {
+    "aput_state": lambda f, op: f.aput_state(at(run_id="r"), {"n": 3}, name="x", op_id=op),
+    "aput_state expected": lambda f, op: f.aput_state(at(), {}, expected_version=2, op_id=op),
+    "aappend": WRITES["aappend"],
+    "aclear_state": WRITES["aclear_state"],
+    "arollback": lambda f, op: f.arollback(at(), 1, metadata={"k": 1}, op_id=op),
+    "arollback name": lambda f, op: f.arollback(at(), "old", op_id=op),
+    "aname_checkpoint": lambda f, op: f.aname_checkpoint(at(), "x", op_id=op),
+    "aname_checkpoint past": lambda f, op: f.aname_checkpoint(at(version=1), "x", op_id=op),
+    "afork": lambda f, op: f.afork(at(), "u", metadata={"k": 1}, op_id=op),
+    "afork past": lambda f, op: f.afork(at(name="old"), "u", op_id=op),
+}  # fmt: skip
+#: Keeps the head and nothing else.
+NEWEST = RetentionPolicy(
+    keep_last=1,
+    keep_first=False,
+    keep_latest_of_each_name=False,
+    keep_named=False,
+    keep_branch_points=False,
+)
 each_write = pytest.mark.parametrize("write", [pytest.param(w, id=n) for n, w in WRITES.items()])
 
 
@@ -143,6 +165,59 @@ class RetryContract(FaceTests):
         again = await face.aname_checkpoint(at(), "x", op_id=op_id)
         assert again == first
         assert [c.version for c in await face.alist_checkpoints(at(), name="x")] == [1]
+
+    @pytest.mark.parametrize("gone", ["pruned", "deleted"])
+    @pytest.mark.parametrize("past", [pytest.param(w, id=n) for n, w in PAST.items()])
+    async def test_p1_a_retry_is_answered_when_what_it_is_about_is_gone(
+        self, face: Face, past: Callable[[Face, str], Any], gone: str
+    ) -> None:
+        """As the first time; of a version that was pruned it takes 0 bytes, and the store knows no more than the call
+        says. Another operation is refused, and nothing is done twice."""
+        await _prepare(face)
+        await face.aput_state(at(), {"n": 2}, name="old")
+        op_id = clock.new_id()
+        first = await past(face, op_id)
+        if gone == "deleted":
+            await face.adelete_thread(at())
+        else:
+            await _meanwhile(face)
+            if await face.aget_thread(at("u")):
+                await face.aput_state(at("u"), {"n": 8})
+            await face.aprune({}, NEWEST)
+        before = await picture(face, at()), await picture(face, at("u"))
+        for other in (face, face.twin()):
+            again = await past(other, op_id)
+            if first is None:
+                assert again is None
+                continue
+            known = "version", "name", "run_id", "metadata", "thread_id", "incarnation"
+            assert [getattr(again, each) for each in known] == [
+                getattr(first, each) for each in known
+            ]
+            assert again.base in (first.base, None)
+            assert again.parent_version in (first.parent_version, None)
+            assert again.bytes in (first.bytes, 0)
+        assert (await picture(face, at()), await picture(face, at("u"))) == before
+
+    async def test_p1_a_put_with_a_base_is_told_it_again(self, face: Face) -> None:
+        """Also when its version was pruned: what it was put onto is what it carries."""
+        await _prepare(face)
+        op_id = clock.new_id()
+        put = partial(face.aput_state, at(run_id="r"), {"n": 2}, name="x", expected_version=1)
+        first = await put(op_id=op_id)
+        await _meanwhile(face)
+        await face.aprune({}, NEWEST)
+        assert _result(await put(op_id=op_id)) == {**_result(first), "bytes": 0}
+
+    async def test_p1_an_append_is_told_again_where_it_would_not_fit_now(self, face: Face) -> None:
+        """The state has another shape since."""
+        await face.aput_state(at(), {"log": []})
+        op_id = clock.new_id()
+        first = await face.aappend(at(), [1], field="log", op_id=op_id)
+        await face.aput_state(at(), {"log": "text"})
+        assert _result(await face.aappend(at(), [1], field="log", op_id=op_id)) == _result(first)
+        with pytest.raises((TypeError, ValueError)):
+            await face.aappend(at(), [1], field="log", op_id=clock.new_id())
 
     async def test_p1_an_op_id_belongs_to_its_thread(self, face: Face) -> None:
         """The same one in another thread is another operation."""
