@@ -40,6 +40,7 @@ from threadline.history.row import Blob as Blob
 from threadline.history.row import Range as Range
 from threadline.history.row import Row as Row
 from threadline.summary import Summary as Summary
+from threadline.texts import check_text
 
 #: The largest number that every store can be asked about. A version or position beyond it means the same as it does.
 LARGEST = 2**63 - 1
@@ -53,6 +54,12 @@ def _bound(query: object, *names: str) -> None:
             )  # The classes are frozen: it happens as they are made.
 
 
+def _check(query: object, *names: str) -> None:
+    for name in names:
+        if (text := getattr(query, name)) is not None:
+            check_text(text, name)
+
+
 @dataclass(frozen=True, slots=True)
 class At:
     """A moment of the past: a version, a checkpoint id, or the latest checkpoint of a name."""
@@ -63,6 +70,7 @@ class At:
 
     def __post_init__(self) -> None:
         _bound(self, "version")
+        _check(self, "ext_id", "name")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +84,7 @@ class CheckpointQuery:
 
     def __post_init__(self) -> None:
         _bound(self, "before", "limit")
+        _check(self, "name")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +104,9 @@ class EntryQuery:
 
     def __post_init__(self) -> None:
         _bound(self, "after", "before", "limit")
+        _check(self, "role")
+        for text in (*(self.ext_ids or ()), *self.words):
+            check_text(text, "ext_ids and words")
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +132,9 @@ class SlotQuery:
     prefix: str = ""
     after: str | None = None
     limit: int | None = None
+
+    def __post_init__(self) -> None:
+        _check(self, "kind", "prefix", "after")
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from threadline.codec.digest import framed
+from threadline.texts import KEY_BYTES, check_text
 
 #: Longest `user_id`, `tenant` and `app`, and longest `thread_id` and `namespace`, in characters.
 SHORT, LONG = 255, 1024
@@ -121,6 +122,13 @@ def text_id(value: object, what: str, longest: int, *, empty: bool = False) -> s
         if character < " " or "\x7f" <= character <= "\x9f" or "\ud800" <= character <= "\udfff":
             raise ValueError(f"{what} contains the control character or surrogate {character!r}")
     return str(value)
+
+
+def message_key(value: object) -> str:
+    """A checked `message_id`. Raises TypeError, ValueError."""
+    found = text_id(value, "message_id", LONG)
+    check_text(found, "message_id", KEY_BYTES)
+    return found
 
 
 def canonical_user(user_id: object) -> str | None:

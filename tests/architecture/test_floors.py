@@ -18,7 +18,7 @@ SRC = Path(__file__).parents[2] / "src" / "threadline"
 ROOT = "threadline"
 
 F0 = {"model", "errors", "summary"}
-F1 = {"clock", "config", "codec", "history", "inline", "loops", "telemetry"}
+F1 = {"clock", "config", "codec", "history", "inline", "loops", "telemetry", "texts"}
 F2 = {"batch", "backend", "cache", "cache_protocol"}
 F3 = {"checkpointer"}
 F4 = {"backends", "caches"}
@@ -47,6 +47,7 @@ MAY_IMPORT: Mapping[str, set[str]] = {
     # F2 ports. A backend knows neither codec nor cache; a cache carries the backend's rows.
     "inline": {"errors", "clock"},
     "loops": {"errors", "clock"},
+    "texts": {"errors"},
     "batch": F0 | F1 - {"codec"},
     "backend": F0 | F1 - {"codec"} | {"batch"},
     "cache": F0 | F1 - {"codec"} | {"batch", "backend"},

@@ -23,9 +23,10 @@ from threadline.codec.records import decode_message, encode_message
 from threadline.codec.rows import JSON
 from threadline.codec.searchtext import Query, read_query, words
 from threadline.codec.terms import matches
-from threadline.config import LONG, Address, text_id
+from threadline.config import Address, message_key
 from threadline.errors import ConflictError
 from threadline.model import Message
+from threadline.texts import check_text
 
 #: The kind of an entry that is a Message of ours.
 MESSAGE = "message"
@@ -69,7 +70,7 @@ def encode_entry(engine: Engine, message: Message, meta: bytes | None = None) ->
     payload = engine.codec.seal(data, Where("entry"))
     return Entry(
         kind=MESSAGE,
-        ext_id=text_id(message.message_id, "message_id", LONG),
+        ext_id=message_key(message.message_id),
         role=message.role,
         payload=payload.data,
         key_id=payload.key_id,
@@ -223,6 +224,8 @@ class Messages:
         self, threads: ThreadQuery, search: str, role: str | None, limit: int
     ) -> list[tuple[str, Message]]:
         """Messages of any thread that match, newest first, each with its thread's id."""
+        if role is not None:
+            check_text(role, "role")
         query = read_query(search)
         if query is None:
             return []
@@ -254,7 +257,7 @@ class Messages:
         return commit.removed if commit else 0
 
     async def _entry(self, address: Address, message_id: str) -> Entry | None:
-        wanted = text_id(message_id, "message_id", LONG)
+        wanted = message_key(message_id)
         key, ns = await self._engine.key(address), address.ns_key
         query = EntryQuery(ext_ids=(wanted,), limit=1)
         entries = await self._engine.backend.read_entries(key, ns, address.user, query)

@@ -30,7 +30,7 @@ from threadline.checkpointer.walk import each_thread
 from threadline.codec.digest import item_digest
 from threadline.codec.envelope import Where
 from threadline.codec.rows import JSON, items_of
-from threadline.config import LONG, Address, text_id
+from threadline.config import Address, message_key
 from threadline.history.logs import open_row, read_marks
 from threadline.model import Message
 
@@ -43,7 +43,7 @@ class Redaction:
 
     async def redact(self, address: Address, message_id: str) -> dict[str, Any]:
         """Redact a message in its thread and in that thread's forks; see `BaseCheckpointer.aredact`."""
-        text_id(message_id, "message_id", LONG)
+        message_key(message_id)
         receipt: dict[str, Any] = {
             "message_id": message_id,
             "threads": {},

@@ -29,6 +29,7 @@ from threadline.backend import (
     ThreadQuery,
     ThreadRow,
 )
+from threadline.checkpointer.checked import check
 from threadline.checkpointer.engine import Engine, refuse
 from threadline.checkpointer.messages import encode_entry
 from threadline.checkpointer.sync import drain, face, face_iter
@@ -67,13 +68,17 @@ class Store:
         """Commit a batch, or several of distinct threads in one transaction: all of it or nothing.
 
         Raises ConflictError when a head, a tail or a counter is not what the batch expects, ThreadNotFoundError for
-        a missing, deleted or foreign thread; ValueError for two batches of one thread.
+        a missing, deleted or foreign thread; ValueError for two batches of one thread; NotStorableError for a text that
+        not every store can hold (a NUL, a lone surrogate, a key of more than 2,048 bytes), or an `Entry.search` that
+        is not what `threadline.store.words` makes.
         """
         several = [batches] if isinstance(batches, Batch) else list(batches)
         if len({batch.key for batch in several}) < len(several):
             raise ValueError(
                 "two batches of one thread cannot be in one commit: make them one batch"
             )
+        for batch in several:
+            check(batch)
         await self._engine.ready()
         try:
             commits = await self._engine.backend.commit(several) if several else []

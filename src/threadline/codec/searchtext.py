@@ -27,6 +27,8 @@ _UNSPACED = (
     "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 )
 _WORD = re.compile(rf"[{_UNSPACED}]|(?:(?![{_UNSPACED}])[^\W_])+")
+#: The commonest words, which need no folding to be told.
+_PLAIN = re.compile(r"[a-z0-9]+(?: [a-z0-9]+)*")
 _QUOTES = "\"'\u2018\u2019\u201c\u201d\u00ab\u00bb\u300c\u300d`"
 
 
@@ -48,6 +50,13 @@ def _is_accent(letter: str) -> bool:
 def words(text: str) -> str:
     """The words of a text with one space between them: what a backend indexes. Empty when there are none."""
     return " ".join(_WORD.findall(fold(text[:MAX_TEXT])))
+
+
+def is_words(text: str) -> bool:
+    """Whether a text is what `words` makes of one, and not empty."""
+    if _PLAIN.fullmatch(text):
+        return True
+    return bool(text) and " ".join(_WORD.findall(fold(text))) == text
 
 
 @dataclass(frozen=True, slots=True)

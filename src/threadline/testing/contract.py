@@ -14,6 +14,7 @@ from threadline.testing.contract_search import SearchContract
 from threadline.testing.contract_states import StateClassContract, StatesContract
 from threadline.testing.contract_store import StoreContract
 from threadline.testing.contract_tenancy import NamesContract, TenancyContract
+from threadline.testing.contract_texts import StoreTextsContract
 from threadline.testing.contract_threads import DeletionContract, ThreadsContract
 from threadline.testing.contract_values import ValuesContract
 
@@ -36,6 +37,7 @@ class CheckpointerContract(
     NamesContract,
     ValuesContract,
     StoreContract,
+    StoreTextsContract,
     RetryContract,
 ):
     """What every checkpointer must do. Override the fixture `checkpointer` with a new one on an empty store."""
