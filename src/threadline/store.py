@@ -34,6 +34,7 @@ from threadline.history.delta import appended, pieces_of, place, positions
 from threadline.history.diff import changes
 from threadline.history.logs import Growth, Mark, read_marks, write_marks
 from threadline.history.retention import Meta, decide
+from threadline.history.snapshot import Snapshot
 from threadline.history.watch import Watch
 
 __all__ = [
@@ -62,6 +63,7 @@ __all__ = [
     "SlotIs",
     "SlotPut",
     "SlotQuery",
+    "Snapshot",
     "Store",
     "TailIs",
     "ThreadPut",

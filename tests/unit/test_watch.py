@@ -86,8 +86,8 @@ class Twin(Block):
 @pytest.fixture(params=["fast", "plain"], autouse=True)
 def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if request.param == "plain":
-        monkeypatch.setattr(module, "_same", module._same_plain)
-        monkeypatch.setattr(module, "_referents", module._referents_plain)
+        monkeypatch.setattr(module, "same", module._same_plain)
+        monkeypatch.setattr(module, "referents", module._referents_plain)
 
 
 def notes(count: int) -> list[Any]:

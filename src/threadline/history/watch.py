@@ -132,7 +132,7 @@ class _Chunk(NamedTuple):
             dicts = [h for h in holders if type(h) is dict and id(h) not in fields]
             sized = [holder for holder in holders if type(holder) in _SIZED]
             keys: list[Any] = list(chain.from_iterable(dicts))
-            parts: tuple[Sequence[Any], ...] = holders, dicts, sized, _referents(*holders), keys
+            parts: tuple[Sequence[Any], ...] = holders, dicts, sized, referents(*holders), keys
             for column, part in zip(per_item, parts, strict=True):
                 column.append(part)
         columns = [tuple(chain.from_iterable(column)) for column in per_item]
@@ -155,13 +155,13 @@ class _Chunk(NamedTuple):
 
     def _unchanged(self, now: tuple[object, ...], low: int, high: int) -> bool:
         """Whether the items from `low` to `high` are the same, and hold the same, as then."""
-        if True in self.opaque[low:high] or not _same(now[low:high], self.items[low:high]):
+        if True in self.opaque[low:high] or not same(now[low:high], self.items[low:high]):
             return False
         holders, dicts, sized, contents, keys = (slice(cut[low], cut[high]) for cut in self.cuts)
         return (
             tuple(map(len, self.sized[sized])) == self.lengths[sized]
-            and _same(tuple(_referents(*self.holders[holders])), self.contents[contents])
-            and _same(tuple(chain.from_iterable(self.dicts[dicts])), self.keys[keys])
+            and same(tuple(referents(*self.holders[holders])), self.contents[contents])
+            and same(tuple(chain.from_iterable(self.dicts[dicts])), self.keys[keys])
         )
 
     def replaced(self, items: Sequence[object], start: int, stop: int, changed: Ranges) -> _Chunk:
@@ -394,7 +394,7 @@ def _fast_works() -> bool:
 
 
 _FAST: Final = _fast_works()
-_same: Callable[[tuple[object, ...], tuple[object, ...]], bool] = (
+same: Callable[[tuple[object, ...], tuple[object, ...]], bool] = (
     _same_fast if _FAST else _same_plain
 )
-_referents: Callable[..., list[object]] = gc.get_referents if _FAST else _referents_plain
+referents: Callable[..., list[object]] = gc.get_referents if _FAST else _referents_plain

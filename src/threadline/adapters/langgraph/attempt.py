@@ -15,7 +15,8 @@ from threadline.adapters.langgraph.document import (
     write_document,
 )
 from threadline.adapters.langgraph.grounds import Waiting
-from threadline.adapters.langgraph.plan import Added, Ground, Seen, View, draft
+from threadline.adapters.langgraph.plan import Added, Ground, View, draft
+from threadline.adapters.langgraph.seen import Seen
 from threadline.adapters.langgraph.spans import BLOB, HEAD, Place
 from threadline.adapters.langgraph.writes import KIND as WRITE
 from threadline.adapters.langgraph.writes import (
@@ -103,6 +104,7 @@ class Attempt:
     ) -> None:
         self._store, self._place, self._ground, self._base = store, place, ground, base
         checkpoint, metadata, new_versions, parent = given
+        self.base_digest = base.digest if base else None
         self.id, self.version = str(checkpoint["id"]), ground.last_version + 1
         self._versions = checkpoint["channel_versions"]
         self.draft = draft(ground, base, checkpoint, new_versions, codec.encode, codec.check, seen)
@@ -124,6 +126,7 @@ class Attempt:
         )
         self._run_id = metadata.get("run_id")
         self._parent = parent
+        self.digest = b""
         self.added: tuple[Added, ...] = ()
         self.tried: list[str] = []
         self.start: Slot | None = None
@@ -147,7 +150,7 @@ class Attempt:
         head = self._store.seal(written.payload, HEAD)
         refs = self.document.ranges
         parent_digest = self._base.digest if self._base else b""
-        self._digest = checkpoint_digest(
+        self.digest = checkpoint_digest(
             self.version, parent_digest, data, ends(refs, self.draft.marks)
         )
         known_parent = self._base is not None and self._base.id == self._parent
@@ -158,7 +161,7 @@ class Attempt:
             run_id=self._run_id if isinstance(self._run_id, str) else None,
             payload=head.data,
             key_id=head.key_id,
-            digest=self._digest,
+            digest=self.digest,
             refs=refs,
             blob_refs=written.blob_refs,
             bytes=size + len(head.data) + sum(len(blob.payload) for blob in blobs),
@@ -177,19 +180,12 @@ class Attempt:
             "entries": tuple(project(self.draft.fresh)) if project else (),
         }
 
-    @property
-    def seen(self) -> dict[str, Seen]:
-        """The objects of its lists, for the next put."""
-        return {
-            channel: seen._replace(digest=self._digest) for channel, seen in self.draft.seen.items()
-        }
-
     def after(self, incarnation: bytes) -> Ground:
         """The ground that the commit leaves."""
         view = View(
             self.id,
             self.version,
-            self._digest,
+            self.digest,
             self.document,
             dict(self._versions),
             self.draft.digests,

@@ -7,7 +7,8 @@ from collections.abc import Collection
 from threading import Lock
 from typing import NamedTuple
 
-from threadline.adapters.langgraph.plan import Ground, Seen
+from threadline.adapters.langgraph.plan import Ground
+from threadline.adapters.langgraph.seen import Sights
 from threadline.adapters.langgraph.spans import Place
 from threadline.store import Slot
 
@@ -15,8 +16,6 @@ from threadline.store import Slot
 GROUNDS, WAITING = 1000, 64
 #: How many puts a slot waits for the items that it is near to.
 TRIES = 4
-#: Of how many namespaces the objects that were put are held on to.
-SEEN = 64
 
 
 class Waiting(NamedTuple):
@@ -34,21 +33,8 @@ class Grounds:
         self._lock = Lock()
         self._grounds: OrderedDict[Place, Ground] = OrderedDict()
         self._waiting: OrderedDict[Place, dict[str, Waiting]] = OrderedDict()
-        self._seen: OrderedDict[Place, dict[str, Seen]] = OrderedDict()
         self._late: OrderedDict[Place, str] = OrderedDict()
-
-    def seen(self, place: Place) -> dict[str, Seen]:
-        """The objects of the lists of a namespace as they were last put."""
-        with self._lock:
-            return self._seen.get(place, {})
-
-    def saw(self, place: Place, seen: dict[str, Seen]) -> None:
-        """Remember the objects of a put; those of the least recent namespaces are let go."""
-        with self._lock:
-            self._seen[place] = seen
-            self._seen.move_to_end(place)
-            while len(self._seen) > SEEN:
-                self._seen.popitem(last=False)
+        self.sights = Sights()
 
     def get(self, place: Place) -> Ground | None:
         """The ground as it was last seen."""
@@ -87,8 +73,9 @@ class Grounds:
 
     def forget(self, place: Place, *, thread: bool = False) -> None:
         """Forget a namespace, or its whole thread."""
+        self.sights.forget(place, thread=thread)
         with self._lock:
-            for kept in (self._grounds, self._waiting, self._seen):
+            for kept in (self._grounds, self._waiting):
                 places = [p for p in kept if p.thread_id == place.thread_id] if thread else [place]
                 for each in places:
                     kept.pop(each, None)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from operator import is_
 from typing import Any, NamedTuple
 
 from threadline.adapters.langgraph.document import (
@@ -30,12 +29,11 @@ from threadline.adapters.langgraph.document import (
     list_head,
     list_of,
 )
-from threadline.store import Items, Mark, Watch, appended, item_digest, place, positions
+from threadline.adapters.langgraph.seen import Seen
+from threadline.store import Items, Mark, appended, item_digest, place, positions
 
 #: A list of items that are smaller than this on average is stored as one value, in bytes.
 SMALL_ITEMS = 32
-#: In which put of the same objects a list is watched: taking a watch costs as much as encoding it two or three times.
-WORTH_A_WATCH = 4
 
 Encode = Callable[[Any], Typed]
 
@@ -60,16 +58,6 @@ class Listed(NamedTuple):
         digest.update(body)
         digests = (*self.digests, *(item_digest(KIND, item) for item in items))
         return Listed(digests, self.size + len(body), digest)
-
-
-class Seen(NamedTuple):
-    """The objects of a list as they were put with the checkpoint of a digest, and in how many puts of a row they were
-    the same. A long row of such puts is worth a watch: from then on what did not change is not encoded."""
-
-    digest: bytes
-    objects: tuple[Any, ...]
-    times: int
-    watch: Watch | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,11 +119,6 @@ class Draft:
     known: Mapping[str, Seen] = field(default_factory=dict)
     seen: dict[str, Seen] = field(default_factory=dict)
 
-    def seen_at(self, base: View | None, channel: str) -> Seen | None:
-        """The objects of a channel as they were put with the view that this is computed against."""
-        seen = self.known.get(channel)
-        return seen if base and seen and seen.digest == base.digest else None
-
     def end(self, log: int) -> int:
         """Where the next item of a log goes."""
         return self.marks[log].end + len(self.appends.get(log, ()))
@@ -159,7 +142,8 @@ def draft(
 ) -> Draft:
     """The draft of a checkpoint on the ground of its namespace, computed against the view `base`.
 
-    encode: the codec; check: raises for new bytes that could not be read again; seen: the objects of the last put.
+    encode: the codec; check: raises for new bytes that could not be read again; seen: the objects of the lists of
+    `base`, as they were put or given.
     """
     logs = dict(ground.view.document.logs) if ground.view else {}
     made = Draft(list(ground.marks) or [Mark()], logs, known=seen)
@@ -192,7 +176,7 @@ def _kept(
     made.places[channel] = found
     if isinstance(found, Pieces):
         made.lists[channel] = base.lists[channel]
-        if seen := made.seen_at(base, channel):
+        if seen := made.known.get(channel):
             made.seen[channel] = seen
     else:
         made.digests[channel] = base.digests[channel]
@@ -207,7 +191,7 @@ def _put(
     encode: Encode,
     check: Callable[[Typed, str], None],
 ) -> None:
-    if type(value) is list and _put_watched(made, base, channel, value, encode, check):
+    if type(value) is list and _put_seen(made, base, channel, value, encode, check):
         return
     typed = encode(value)
     if type(value) is list and value and typed.form == "msgpack":
@@ -266,14 +250,10 @@ def _put_list(
         made.appends.setdefault(log, []).extend(items)
         made.fresh[channel] = [value[index] for index in fresh]
     made.places[channel], made.lists[channel] = Pieces(log, tuple(pieces)), listed
-    before = made.seen_at(base, channel)
-    same = before and len(value) >= len(before.objects) and all(map(is_, before.objects, value))
-    times = before.times + 1 if before and same else 1
-    watch = Watch.of(value) if times >= WORTH_A_WATCH else None
-    made.seen[channel] = Seen(b"", tuple(value), times, watch)
+    made.seen[channel] = Seen.of(value, listed.size, made.known.get(channel))
 
 
-def _put_watched(
+def _put_seen(
     made: Draft,
     base: View | None,
     channel: str,
@@ -281,14 +261,14 @@ def _put_watched(
     encode: Encode,
     check: Callable[[Typed, str], None],
 ) -> bool:
-    """Put a list whose objects are watched and did not change; False when that is not known."""
-    seen = made.seen_at(base, channel)
+    """Put a list that begins with the objects that were seen, unedited; False when that is not known."""
+    seen = made.known.get(channel)
     old = base.document.places.get(channel) if base else None
-    if base is None or seen is None or seen.watch is None or not isinstance(old, Pieces):
+    if base is None or seen is None or not isinstance(old, Pieces):
         return False
     known = base.lists[channel]
     count = len(known.digests)
-    if len(seen.watch) != count or len(value) < count or seen.watch.suspects(value):
+    if len(seen.objects) != count or not seen.begins(value):
         return False
     new = value[count:]
     items = [_item(each, encode) for each in new]
@@ -298,9 +278,8 @@ def _put_watched(
         made.appends.setdefault(old.log, []).extend(items)
         made.fresh[channel] = new
     made.places[channel] = Pieces(old.log, tuple(pieces))
-    made.lists[channel] = known.grown(items, b"".join(items))
-    watch = seen.watch.updated(value, [])
-    made.seen[channel] = Seen(b"", tuple(value), seen.times + 1, watch)
+    made.lists[channel] = listed = known.grown(items, b"".join(items))
+    made.seen[channel] = seen.grown(value, listed.size)
     return True
 
 

@@ -50,7 +50,7 @@ class Puts:
         for _ in range(ATTEMPTS):
             ground = ground or await self._reader.ground(place, serde)
             base, read = await self._base(place, serde, ground, parent)
-            seen = self.grounds.seen(place)
+            seen = self.grounds.sights.get(place, base.digest if base else None)
             put = Attempt(self._store, place, codec, ground, base, given, seen)
             old = await self._replaced(place, ground, put.id)
             parts = await put.parts(
@@ -112,7 +112,7 @@ class Puts:
         if put.skeleton is not None:
             self._reader.skeletons.put(*put.skeleton)
         self.grounds.put(place, put.after(incarnation))
-        self.grounds.saw(place, put.seen)
+        self.grounds.sights.put(place, put.digest, put.draft.seen, instead=put.base_digest)
         self.grounds.served(place, near, put.tried)
         if put.start is not None and not put.start_near:
             self.grounds.wait(place, put.start, put.start_content)

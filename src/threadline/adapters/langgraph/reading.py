@@ -24,6 +24,7 @@ from threadline.adapters.langgraph.document import (
     stored_id,
 )
 from threadline.adapters.langgraph.plan import Ground, Listed, View
+from threadline.adapters.langgraph.seen import Seen
 from threadline.adapters.langgraph.spans import (
     BLOB,
     HEAD,
@@ -53,6 +54,14 @@ from threadline.store import (
     Store,
     read_marks,
 )
+
+
+class Given:
+    """What a reader made for a user: the digest of the checkpoint, and the objects of its lists."""
+
+    def __init__(self) -> None:
+        self.digest = b""
+        self.lists: dict[str, Seen] = {}
 
 
 class Reader:
@@ -171,8 +180,11 @@ class Reader:
 
     # What users see.
 
-    async def get(self, place: Place, id: str | None, serde: Any) -> CheckpointTuple | None:
-        """The checkpoint of an id, or the greatest of a namespace; None when there is none."""
+    async def get(
+        self, place: Place, id: str | None, serde: Any, given: Given | None = None
+    ) -> CheckpointTuple | None:
+        """The checkpoint of an id, or the greatest of a namespace; None when there is none. given: told which objects
+        its lists are made of."""
         head = await (self.at(place, id) if id else self.store.aread(place.config))
         row = head.checkpoint
         if row is None or row.ext_id is None:
@@ -180,7 +192,7 @@ class Reader:
         self._remember(head)
         (document,) = await self.documents(place, [row])
         if id is None and document.top is not None:
-            return await self.get(place, document.top, serde)
+            return await self.get(place, document.top, serde, given)
         found = plain_id(row.ext_id)
         slots = await self.slots(place, [found])
         if (version := self.again(found, slots[found])) not in (None, row.version):
@@ -188,7 +200,9 @@ class Reader:
             if newer.checkpoint is not None:
                 head, row = newer, newer.checkpoint
                 (document,) = await self.documents(place, [row])
-        (found_tuple,) = await self.tuples(place, [row], [document], serde, slots, head)
+        if given is not None:
+            given.digest = row.digest
+        (found_tuple,) = await self.tuples(place, [row], [document], serde, slots, head, given)
         return found_tuple
 
     def _remember(self, head: Head) -> None:
@@ -211,6 +225,7 @@ class Reader:
         serde: Any,
         slots: Mapping[str, list[Slot]] | None = None,
         head: Head | None = None,
+        given: Given | None = None,
     ) -> list[CheckpointTuple]:
         """The rows as users see them. slots: those of each checkpoint by its id, when they were read already; head:
         what the rows' content was read with."""
@@ -232,7 +247,7 @@ class Reader:
         blobs = list(head.blobs) if head else await store.ablobs(config, wanted) if wanted else []
         opened_blobs = {each.id: store.open(each.payload, BLOB, each.key_id) for each in blobs}
         return [
-            self._tuple(place, id, document, serde, spans, opened_blobs, tasks[id])
+            self._tuple(place, id, document, serde, spans, opened_blobs, tasks[id], given)
             for id, document in zip(ids, documents, strict=True)
         ]
 
@@ -252,6 +267,7 @@ class Reader:
         spans: Spans,
         blobs: Mapping[bytes, bytes],
         tasks: Mapping[str, Stored],
+        given: Given | None,
     ) -> CheckpointTuple:
         values: dict[str, Any] = {}
         try:
@@ -264,7 +280,8 @@ class Reader:
                     case BlobAt(form, address):
                         typed = Typed(form, blobs[address])
                     case Pieces(log, pieces):
-                        typed = list_of(spans.items(log, pieces))
+                        items = spans.items(log, pieces)
+                        values[channel], typed = _listed(items, serde, channel, given), None
                     case Start():
                         typed = _start(tasks.get(start_key(id)), spans)
                 if typed is not None:
@@ -316,6 +333,17 @@ def _near(stored: Stored, spans: Spans) -> Task | None:
     except CorruptionError:
         return None
     return stored.task(items)
+
+
+def _listed(items: list[bytes], serde: Any, channel: str, given: Given | None) -> Any:
+    """A list of items as objects."""
+    loads = getattr(serde, "loads_items", None)
+    if loads is None:
+        return serde.loads_typed(list_of(items))
+    read = loads(items)
+    if given is not None and (seen := Seen.given(read, sum(map(len, items)))):
+        given.lists[channel] = seen
+    return read.values
 
 
 def _start(stored: Stored | None, spans: Spans) -> Typed | None:

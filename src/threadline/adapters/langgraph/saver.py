@@ -17,7 +17,7 @@ from threadline.adapters.langgraph.carrying import Advance, Carried, Carrier
 from threadline.adapters.langgraph.history import History, Query
 from threadline.adapters.langgraph.projection import projection
 from threadline.adapters.langgraph.putting import Puts
-from threadline.adapters.langgraph.reading import Reader
+from threadline.adapters.langgraph.reading import Given, Reader
 from threadline.adapters.langgraph.serde import Allowed, StrictSerializer
 from threadline.adapters.langgraph.sources import open_source
 from threadline.adapters.langgraph.spans import Place, config_of
@@ -66,8 +66,11 @@ class ThreadlineSaver(ThreadCalls):
 
     async def aget_tuple(self, config: Any) -> CheckpointTuple | None:
         """The checkpoint that a config names, or the thread's latest; None when there is none."""
-        place, id = self._place(config), get_checkpoint_id(config)
-        return await self._reader.get(place, id, self.serde)
+        place, id, given = self._place(config), get_checkpoint_id(config), Given()
+        found = await self._reader.get(place, id, self.serde, given)
+        if given.lists:
+            self._puts.grounds.sights.put(place, given.digest, given.lists)
+        return found
 
     async def alist(
         self,
@@ -126,6 +129,8 @@ class ThreadlineSaver(ThreadCalls):
         place = self._thread(str(thread_id))
         await self._store.aerase(place.config)
         self._puts.grounds.deleted(place)
+        if patterns := getattr(self.serde, "patterns", None):
+            patterns.clear()
 
     async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
         """Delete the checkpoints of these runs, in every thread of this app."""

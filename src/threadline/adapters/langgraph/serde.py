@@ -9,7 +9,7 @@ Names are looked up among what the program has imported already: nothing is impo
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -20,6 +20,8 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.checkpoint.serde.types import _DeltaSnapshot
 
 from threadline import CorruptionError, NotStorableError
+from threadline.adapters.langgraph.copies import Patterns, Read
+from threadline.adapters.langgraph.document import list_of
 
 # LangGraph's extension codes, as `JsonPlusSerializer` writes them.
 _ONE_ARGUMENT, _ARGUMENTS, _KEYWORDS, _METHOD, _PYDANTIC_1, _PYDANTIC_2, _NUMPY, _SNAPSHOT = range(
@@ -41,8 +43,9 @@ class StrictSerializer(JsonPlusSerializer):
     `loads_typed`.
     """
 
-    def __init__(self, allowed: Allowed = ()) -> None:
+    def __init__(self, allowed: Allowed = (), patterns: Patterns | None = None) -> None:
         self._classes = {_name(each): each for each in allowed}
+        self.patterns = patterns or Patterns()
         super().__init__(allowed_msgpack_modules=tuple(self._classes) or None)
 
     def with_msgpack_allowlist(self, extra_allowlist: Allowed) -> JsonPlusSerializer:
@@ -50,7 +53,7 @@ class StrictSerializer(JsonPlusSerializer):
         extra = {_name(each): each for each in extra_allowlist}
         if extra.keys() <= self._classes.keys():
             return self
-        return StrictSerializer((extra | self._classes).values())
+        return StrictSerializer((extra | self._classes).values(), self.patterns)
 
     def check_typed(self, data: tuple[str, bytes], what: str) -> None:
         """Raise NotStorableError unless these bytes, which were just written, can be read again."""
@@ -76,6 +79,14 @@ class StrictSerializer(JsonPlusSerializer):
         if kind not in _PLAIN:
             raise CorruptionError(f"a stored value is of the form {kind!r}, which is never read")
         return super().loads_typed(data)
+
+    def loads_items(self, items: Sequence[bytes]) -> Read:
+        """The objects of the items of a list, as `loads_typed` would build them."""
+        return self.patterns.read(
+            items,
+            lambda item: self.loads_typed(("msgpack", item)),
+            lambda: self.loads_typed(list_of(items)),
+        )
 
 
 class _Reader:
