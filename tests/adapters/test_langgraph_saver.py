@@ -18,6 +18,7 @@ from langgraph.channels.delta import DeltaChannel
 from langgraph.graph import END, START, StateGraph
 
 from threadline import (
+    AgentState,
     BaseCheckpointer,
     CorruptionError,
     InMemoryCheckpointer,
@@ -333,12 +334,17 @@ class Deltas(TypedDict):
     total: Annotated[int, operator.add]
 
 
-def test_no_pruning_severs_a_delta_chain(saver: ThreadlineSaver) -> None:
+def summing(saver: ThreadlineSaver) -> Any:
+    """A graph with a delta channel."""
     builder = StateGraph(Deltas)
     builder.add_node("add", lambda state: {"log": [len(state["log"])], "total": 1})
     builder.add_edge(START, "add")
     builder.add_edge("add", END)
-    graph = builder.compile(checkpointer=saver)
+    return builder.compile(checkpointer=saver)
+
+
+def test_no_pruning_severs_a_delta_chain(saver: ThreadlineSaver) -> None:
+    graph = summing(saver)
     for number in range(7):
         graph.invoke({"log": [100 + number], "total": 0}, at())
         before = graph.get_state(at()).values
@@ -348,6 +354,28 @@ def test_no_pruning_severs_a_delta_chain(saver: ThreadlineSaver) -> None:
     assert len(before["log"]) == 14
     saver.copy_thread("t", "copy")
     assert graph.get_state(at(thread="copy")).values == before
+
+
+def test_a_prune_of_the_store_severs_nothing(checkpointer: BaseCheckpointer) -> None:
+    """It does not know which checkpoints others are rebuilt from: of one thread it is refused, of many they stay."""
+    saver = ThreadlineSaver(checkpointer)
+    graph = summing(saver)
+    for number in range(5):
+        graph.invoke({"log": [100 + number], "total": 0}, at())
+    before, count = graph.get_state(at()).values, len(list(saver.list(at())))
+    for dry_run in (True, False):
+        for policy in (RetentionPolicy(keep_last=1), RetentionPolicy(max_per_thread=1)):
+            with pytest.raises(ValueError, match=r"'t' holds checkpoints of a framework.*retain"):
+                checkpointer.prune(THREAD, policy, dry_run=dry_run)
+            report = checkpointer.prune({"app": "langgraph"}, policy, dry_run=dry_run)
+            assert (report.checkpoints, report.kept) == (0, count)
+    checkpointer.prune(THREAD, RetentionPolicy())
+    assert graph.get_state(at()).values == before
+    assert saver.retain(RetentionPolicy(keep_last=1)) > 0
+    assert graph.get_state(at()).values == before
+    checkpointer.put_state({"app": "langgraph", "thread_id": "own"}, AgentState())
+    checkpointer.put_state({"app": "langgraph", "thread_id": "own"}, AgentState())
+    assert checkpointer.prune({"app": "langgraph"}, RetentionPolicy(keep_last=1)).checkpoints == 1
 
 
 # Threadline's own -----------------------------------------------------------------------------------------

@@ -134,13 +134,15 @@ def _report(dry_run: bool, threads: Iterable[ThreadPrune]) -> PruneReport:
 
 @dataclass(frozen=True, slots=True)
 class _Survey:
-    """A namespace as it was found. `ends`: of each log; `gaps`: the versions that have a gap slot."""
+    """A namespace as it was found. `ends`: of each log; `gaps`: the versions that have a gap slot; `foreign`: whether
+    there are checkpoints with ids of their own, a framework's: only its adapter knows which of them need others."""
 
     head: Head
     ends: tuple[int, ...]
     versions: dict[int, Version]
     stock: Stock
     gaps: set[int]
+    foreign: bool
 
 
 def _version(row: CheckpointRow, spans: dict[Range, Range]) -> Version:
@@ -178,7 +180,8 @@ class Prunes:
     ) -> PruneReport:
         """Prune one thread, or (an address without thread) all of its tenant, app and user; see
         `BaseCheckpointer.aprune`. namespace: only this one. stop: asked between commits whether to end early."""
-        run = _Run(self._engine, policy, namespace, dry_run, batch_size, stop, clock.now_us())
+        now, asked = clock.now_us(), bool(address.thread_id)
+        run = _Run(self._engine, policy, namespace, dry_run, batch_size, stop, now, asked)
         self._engine.check_user(address)
         await self._engine.ready()
         if address.thread_id:
@@ -197,7 +200,8 @@ class Prunes:
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """One call of `prune`: its arguments, and `now` (microseconds), which is one moment for all of it."""
+    """One call of `prune`: its arguments, and `now` (microseconds), which is one moment for all of it. `asked`:
+    whether one thread was named."""
 
     engine: Engine
     policy: RetentionPolicy
@@ -206,6 +210,7 @@ class _Run:
     batch_size: int
     stop: Callable[[], bool]
     now: int
+    asked: bool
 
     async def thread(self, address: Address) -> _Tally:
         """Prune every namespace of a thread (or the one that was asked for)."""
@@ -252,6 +257,12 @@ class _Run:
             survey = await self._survey(address, key)
             if survey is None:
                 return 0
+            if survey.foreign and self.asked and self.policy.bounded:
+                raise ValueError(
+                    f"thread {address.thread_id!r} holds checkpoints of a framework, which may need one another; "
+                    "nothing was dropped. Prune it with the adapter that wrote them (LangGraph: "
+                    "ThreadlineSaver.retain)"
+                )
             kept, going = await self._judged(survey)
             try:
                 await self._take(address, key, survey.head, going, tally)
@@ -269,7 +280,8 @@ class _Run:
         def judge() -> tuple[int, list[Step]]:
             found = survey.versions
             metas = [each.meta for each in found.values()]
-            decision = decide(self.policy, metas, survey.head.head_version, self.now)
+            policy = RetentionPolicy() if survey.foreign else self.policy
+            decision = decide(policy, metas, survey.head.head_version, self.now)
             going = steps(
                 found, decision.dropped, survey.stock, survey.ends, survey.gaps, self.batch_size
             )
@@ -329,11 +341,13 @@ class _Run:
             ends = ()  # An adapter's own: which of its rows are open is not known, so all stay.
         versions: dict[int, Version] = {}
         spans: dict[Range, Range] = {}
+        foreign = False
         before = head.last_version + 1
         while True:
             query = CheckpointQuery(before=before, limit=PAGE)
             rows = await backend.read_checkpoints(key, ns, user, query)
             versions.update((row.version, _version(row, spans)) for row in rows)
+            foreign = foreign or any(row.ext_id is not None for row in rows)
             if len(rows) < PAGE:
                 break
             before = rows[-1].version
@@ -341,7 +355,8 @@ class _Run:
             stock = await backend.read_stock(key, ns, user)
         else:
             stock = await self._stock(address, key, ends, versions)
-        return _Survey(head, ends, versions, stock, await self._gap_slots(address, key))
+        gaps = await self._gap_slots(address, key)
+        return _Survey(head, ends, versions, stock, gaps, foreign)
 
     async def _stock(
         self, address: Address, key: bytes, ends: Iterable[int], versions: dict[int, Version]

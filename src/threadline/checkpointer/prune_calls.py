@@ -55,6 +55,8 @@ class PruneCalls(Calls):
         in one commit, default 500; writers go on between commits, and what a kept checkpoint needs stays.
 
         Every kept version reads back as before. The report counts what was taken. After a crash, call it again.
+        A framework's checkpoints (those with ids of their own) may need one another: of many threads they are kept, of
+        one thread a policy that could drop them is refused; their adapter prunes them.
         Raises TypeError, ValueError; ConflictError when other prunes, rollbacks and redactions always come first.
         """
         address = read_config(config, thread=False, write=True)
