@@ -65,7 +65,7 @@ class MessageCalls(Calls):
         most, skip, newest = read_limit(limit), read_offset(offset), read_limit(last, "last")
         if newest is not None and (most is not None or skip):
             raise ValueError("last cannot be combined with limit or offset")
-        wanted = skip + most if most is not None else newest
+        wanted = most if most is not None else newest
         found: list[Message] = []
         messages = self._messages.iterate(
             address,
@@ -74,13 +74,15 @@ class MessageCalls(Calls):
             metadata=read_metadata(metadata),
             after=after,
             newest=newest is not None,
+            skip=skip,
+            count=wanted,
         )
         async for message in messages:
             found.append(message)
             if len(found) == wanted:
                 break
         await messages.aclose()
-        return found[skip:] if newest is None else found[::-1]
+        return found if newest is None else found[::-1]
 
     async def aiter_messages(
         self,

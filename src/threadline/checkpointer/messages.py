@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from threadline.backend import (
@@ -19,12 +19,12 @@ from threadline.checkpointer.engine import Engine, refuse
 from threadline.codec.digest import item_digest
 from threadline.codec.envelope import Codec, Where
 from threadline.codec.facts import facts_of
-from threadline.codec.records import decode_message, encode_message
+from threadline.codec.records import decode_message, decode_messages, encode_message
 from threadline.codec.rows import JSON
 from threadline.codec.searchtext import Query, read_query, words
 from threadline.codec.terms import matches
 from threadline.config import Address, message_key
-from threadline.errors import ConflictError
+from threadline.errors import ConflictError, CorruptionError
 from threadline.model import Message
 from threadline.texts import check_text
 
@@ -84,11 +84,29 @@ def encode_entry(engine: Engine, message: Message, meta: bytes | None = None) ->
 
 def decode_entry(engine: Engine, entry: Entry) -> Message:
     """The message of an entry; metadata that was put beside it fills what its own does not say."""
-    message = decode_message(engine.codec.open(entry.payload, entry.key_id, Where("entry")))
+    return _completed(engine, entry, decode_message(_opened(engine, entry)))
+
+
+def decode_entries(engine: Engine, entries: Sequence[Entry]) -> Iterator[Message]:
+    """The messages of entries, decoded together; where one is damaged, those before it come first."""
+    try:
+        messages = decode_messages(_opened(engine, entry) for entry in entries)
+    except (CorruptionError, ValueError):
+        yield from (decode_entry(engine, entry) for entry in entries)
+        return
+    for entry, message in zip(entries, messages, strict=True):
+        yield _completed(engine, entry, message)
+
+
+def _completed(engine: Engine, entry: Entry, message: Message) -> Message:
     if entry.meta is not None:
         beside = engine.open(entry.meta, entry.key_id, Where("meta"))
         message.metadata = {**beside, **message.metadata}
     return message
+
+
+def _opened(engine: Engine, entry: Entry) -> bytes:
+    return engine.codec.open(entry.payload, entry.key_id, Where("entry"))
 
 
 class Messages:
@@ -129,15 +147,19 @@ class Messages:
         metadata: Mapping[str, Any] | None = None,
         after: str | None = None,
         newest: bool = False,
-        page: int = PAGE,
+        skip: int = 0,
+        count: int | None = None,
     ) -> AsyncGenerator[Message, None]:
-        """The messages that match, oldest first (or newest first), page by page."""
+        """The messages that match, oldest first (or newest first), page by page, from the one behind the first `skip`
+        on; `count`: how many there will be asked for, if that is known."""
         query = None
         if search is not None:
             query = read_query(search)
         key, ns = await self._engine.key(address), address.ns_key
         cursor = await self._seq_of(address, after) if after is not None else 0
         before: int | None = None
+        filtered = query is not None or bool(metadata)
+        page = PAGE if filtered or count is None else min(skip + count, PAGE)
         while True:
             asked = EntryQuery(
                 after=cursor,
@@ -148,20 +170,25 @@ class Messages:
                 words=query.words if query else (),
             )
             entries = await self._engine.backend.read_entries(key, ns, address.user, asked)
-            for entry in entries:
-                if entry.kind != MESSAGE:
-                    continue
-                message = decode_entry(self._engine, entry)
+            ours = [entry for entry in entries if entry.kind == MESSAGE]
+            if not filtered:  # What is left out need not be looked into.
+                ours, skip = ours[skip:], max(skip - len(ours), 0)
+            for message in decode_entries(self._engine, ours):
                 if metadata and not matches(message.metadata, metadata):
                     continue
-                if query is None or query.matches(message.text()):
-                    yield message
+                if query is not None and not query.matches(message.text()):
+                    continue
+                if skip:
+                    skip -= 1
+                    continue
+                yield message
             if len(entries) < page:
                 return
             if newest:
                 before = entries[-1].seq
             else:
                 cursor = entries[-1].seq
+            page = PAGE
 
     async def delete(self, address: Address, message_id: str, op_id: str | None) -> bool:
         """Take a message out of the log; False when it is not there."""
