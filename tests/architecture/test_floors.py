@@ -84,7 +84,6 @@ THIRD_PARTY: Mapping[str, set[str]] = {
     "pydantic_core": {"model", "codec", "history", "checkpointer"},
     "orjson": F6 | {"model", "codec", "history", "caches", "checkpointer"},
     "zstandard": {"codec"},
-    "compression": {"codec"},
     "sqlite3": {"backends", "testing", "adapters"},
     "asyncpg": {"backends", "checkpointer.pg", "testing", "adapters"},
     "redis": {"caches", "checkpointer.pg", "testing"},

@@ -16,8 +16,8 @@ ENTRIES, BYTES = 1024, 64 * 1024 * 1024
 class LocalCache:
     """Least recently used states, shared by the threads of a process.
 
-    `max_entries`: states, default 1,024. `max_bytes`: roughly the memory of their JSON, default 64 MB; a state
-    larger than a quarter of it is not kept.
+    `max_entries`: states, default 1,024. `max_bytes`: roughly the memory of their JSON, and of what reads
+    of them leave for the next, default 64 MB; a state larger than a quarter of it is not kept.
     """
 
     def __init__(self, max_entries: int = ENTRIES, max_bytes: int = BYTES) -> None:

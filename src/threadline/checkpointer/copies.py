@@ -209,8 +209,16 @@ class Copies:
         self, place: Place, snapshot: Snapshot, confirmed: float, refuted: Known | None = None
     ) -> None:
         if self._local is not None:
+            if (before := (await self.near(place)).snapshot) is not None:
+                snapshot.follows(before)
             cached = Cached(snapshot.known, snapshot, confirmed)
             await self._local.publish(place.key, place.ns, cached, refuted)
+
+    async def grew(self, place: Place, snapshot: Snapshot) -> None:
+        """A snapshot takes more memory than before: a read left something for the next."""
+        if self._local is not None:
+            cached = Cached(snapshot.known, snapshot, -math.inf)
+            await self._local.publish(place.key, place.ns, cached)
 
     async def drop(self, key: bytes, ns: bytes, floor: Known | None = None) -> None:
         """Forget a namespace. `floor`: and keep nothing older than this from now on."""

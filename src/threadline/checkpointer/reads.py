@@ -28,7 +28,12 @@ class Reads:
         `aget_state_cache` of `BaseCheckpointer`."""
         key = await self._engine.key(address)
         snapshot = await self.snapshot(address, key, trusting=trusting)
-        return None if snapshot is None or snapshot.cleared else self.build(address, key, snapshot)
+        if snapshot is None or snapshot.cleared:
+            return None
+        before, state = snapshot.warm.size, self.build(address, key, snapshot)
+        if snapshot.warm.size > before:
+            await self._engine.copies.grew(_place(address, key), snapshot)
+        return state
 
     def build(self, address: Address, key: bytes, snapshot: Snapshot) -> Any:
         """A new object of a snapshot, which carries where it was loaded from."""

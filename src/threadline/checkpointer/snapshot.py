@@ -14,8 +14,16 @@ from typing import Any
 from threadline.backend import CheckpointRow, Head, Known, Row
 from threadline.codec.digest import blob_id
 from threadline.codec.envelope import Codec, Where
-from threadline.codec.records import NONE, VALUE, Shape, default_kind, shape_of
+from threadline.codec.records import (
+    NONE,
+    VALUE,
+    Shape,
+    build_messages,
+    default_kind,
+    shape_of,
+)
 from threadline.codec.rows import Items
+from threadline.codec.twins import COPIES, Mould
 from threadline.codec.values import decode, decode_items
 from threadline.errors import CorruptionError
 from threadline.history.delta import Piece
@@ -25,6 +33,38 @@ from threadline.history.logs import Mark, open_row, read_marks
 _OURS = b'{"s":'
 #: The field that holds a state which is no record (a dict with other keys than plain texts).
 WHOLE = "value"
+
+
+class Warm:
+    """What the reads of a state leave to those that follow, also of its next versions: moulds of its messages. They are
+    made at the second read, since making one is lost where there is none. `reads`: how many there were; `kept`: by
+    field, the chunks whose messages a mould gives."""
+
+    __slots__ = ("kept", "reads")
+
+    def __init__(self) -> None:
+        self.reads = 0
+        self.kept: dict[str, tuple[tuple[Items, ...], Mould]] = {}
+
+    @property
+    def size(self) -> int:
+        """Roughly the bytes of memory it takes."""
+        return sum(
+            mould.size + sum(len(chunk.body) for chunk in chunks)
+            for chunks, mould in list(self.kept.values())
+        )
+
+    def messages(self, name: str, chunks: tuple[Items, ...]) -> list[Any]:
+        """The messages of a list field, new ones. Raises CorruptionError, ValueError."""
+        seen, mould = self.kept.get(name, ((), Mould()))
+        rest = _behind(seen, chunks)
+        if rest is None:
+            rest, mould = _body(chunks), Mould()
+        if not rest:
+            return mould.make()
+        fresh = build_messages(decode_items(rest))
+        self.kept[name] = chunks, mould.grown(fresh)
+        return [*mould.make(), *fresh]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +84,7 @@ class Snapshot:
     tails: Mapping[int, Items] = field(default_factory=dict)
     gc: int = 0
     owner: str | None = None
+    warm: Warm = field(default_factory=Warm, compare=False)
 
     @property
     def version(self) -> int:
@@ -64,7 +105,7 @@ class Snapshot:
     def size(self) -> int:
         """Roughly the bytes of memory it takes."""
         items = sum(len(chunk.body) for chunks in self.lists.values() for chunk in chunks)
-        return 2048 + items + sum(map(len, self.fields.values()))
+        return 2048 + items + sum(map(len, self.fields.values())) + self.warm.size
 
     def values(self) -> dict[str, Any]:
         """The decoded value of each field, in the order of the state."""
@@ -73,15 +114,32 @@ class Snapshot:
     def value(self, name: str) -> Any:
         """The decoded value of one field; a new object at each call."""
         if name in self.lists:
-            return decode_items(b",".join(chunk.body for chunk in self.lists[name]))
+            return decode_items(_body(self.lists[name]))
         return decode(self.fields[name])
 
     def build(self, kind: type | None) -> Any:
         """The state as an object of `kind` (None: the class that its shape tells). Raises TypeError, ValueError."""
-        values = self.values()
+        shape = self.shape(kind)
         if self.doc.shape == VALUE:
-            values = values[WHOLE]
-        return shape_of(kind or default_kind(self.doc.shape, values)).build(values)
+            return shape.build(self.value(WHOLE))
+        self.warm.reads += 1
+        if self.warm.reads == 1 or not COPIES:
+            return shape.build(self.values())
+        return shape.build({name: self._kept(shape, name) for name in self.doc.fields})
+
+    def follows(self, before: Snapshot) -> None:
+        """Take over what the reads of another version left, if nothing of the thread was taken away since."""
+        same = (before.incarnation, before.gc) == (self.incarnation, self.gc)
+        if same and self.warm.reads == 0:
+            self.warm.reads, self.warm.kept = before.warm.reads, dict(before.warm.kept)
+
+    def _kept(self, shape: Shape, name: str) -> Any:
+        if name not in self.lists or not shape.takes_messages(name):
+            return self.value(name)
+        try:
+            return self.warm.messages(name, self.lists[name])
+        except ValueError:
+            return self.value(name)  # What is wrong with it is said when the state is built.
 
     def shape(self, kind: type | None) -> Shape:
         """The shape that `build` uses."""
@@ -100,6 +158,20 @@ class Ground:
     gc: int | None
     owner: str | None
     fresh: bool
+
+
+def _body(chunks: Iterable[Items]) -> bytes:
+    return b",".join(chunk.body for chunk in chunks)
+
+
+def _behind(before: tuple[Items, ...], chunks: tuple[Items, ...]) -> bytes | None:
+    """The items of `chunks` behind those of `before`, if it begins with them."""
+    if before is chunks:
+        return b""
+    start, whole = _body(before), _body(chunks)
+    if start == whole:
+        return b""
+    return whole[len(start) + 1 :] if start and whole.startswith(start + b",") else None
 
 
 def open_head(head: Head, codec: Codec, thread_id: str) -> Snapshot | None:

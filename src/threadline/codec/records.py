@@ -52,6 +52,7 @@ class Shape:
                 f"a state is an AgentState, another pydantic model, a dataclass or a dict, not a {kind.__name__}"
             )
         self._adapters: dict[str, TypeAdapter[Any] | None] = {}
+        self._takes: dict[str, bool] = {}
         #: By list field: what items were made of (their classes, in order) that came back equal.
         self._proven: dict[str, set[tuple[object, ...]]] = {}
 
@@ -128,6 +129,12 @@ class Shape:
                 f"the stored state does not fit {self.kind.__name__}: {_first(error)}"
             ) from None
 
+    def takes_messages(self, field: str) -> bool:
+        """Whether this class makes the same of a list of messages that are built as of what they are built from."""
+        if field not in self._takes:
+            self._takes[field] = _takes_messages(self.kind, field)
+        return self._takes[field]
+
     def _again(self, field: str, decoded: Any) -> Any:
         if field not in self._adapters:
             try:
@@ -185,8 +192,15 @@ def decode_message(data: bytes) -> Message:
 
 def decode_messages(data: Iterable[bytes]) -> list[Message]:
     """The messages of some JSON bytes each; cheaper than one by one."""
-    values = [decode(each) for each in data]
-    messages: list[Message] = _adapter(list[Message]).validate_python(values)
+    messages: list[Message] = _adapter(list[Message]).validate_python([decode(e) for e in data])
+    return messages
+
+
+def build_messages(values: Sequence[Any]) -> list[Message]:
+    """The messages of a state's list, from their decoded values. Raises ValueError."""
+    messages: list[Message] = _adapter(list[Message]).validate_python(
+        values, by_name=True, by_alias=False
+    )
     return messages
 
 
@@ -194,6 +208,34 @@ def _built(kind: type[BaseModel]) -> Mapping[str, Any]:
     if not kind.__pydantic_complete__:
         kind.model_rebuild()
     return kind.model_fields
+
+
+def _takes_messages(kind: type, field: str) -> bool:
+    """Whether nothing of this class looks at the items of a list field before pydantic has made messages of them."""
+    if not issubclass(kind, BaseModel) or field not in kind.model_fields:
+        return False
+    info, config, rules = kind.model_fields[field], kind.model_config, kind.__pydantic_decorators__
+    looked_at = [
+        *(each.info.fields for each in rules.field_validators.values()),
+        *(each.info.fields for each in rules.validators.values()),
+    ]
+    return (
+        info.annotation == list[Message]
+        and not info.metadata
+        and not config.get("strict")
+        and config.get("revalidate_instances", "never") == "never"
+        and not any(field in fields or "*" in fields for fields in looked_at)
+        and not rules.root_validators
+        and all(each.info.mode == "after" for each in rules.model_validators.values())
+        and not kind.__pydantic_custom_init__
+        and not kind.__pydantic_root_model__
+        and _inherits(kind, "model_validate")
+        and _inherits(kind, "__get_pydantic_core_schema__")
+    )
+
+
+def _inherits(kind: type, name: str) -> bool:
+    return getattr(kind, name).__func__ is getattr(BaseModel, name).__func__
 
 
 @lru_cache(maxsize=512)
