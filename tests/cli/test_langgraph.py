@@ -87,3 +87,50 @@ def test_what_makes_no_sense_is_refused(
     told = call(tmp_path, "import", *arguments)
     assert told.exit_code != 0
     assert why in (told.output + str(told.exception))
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+def test_threads_are_worked_with(
+    kind: str, theirs: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """Every command that looks at a thread's past or changes it goes through the adapter."""
+    store = tmp_path / "ours.db" if kind == "sqlite" else request.getfixturevalue("pg_dsn")
+
+    def said(*arguments: str | Path, fails: bool = False) -> str:
+        command = ["--db", str(store), *map(str, arguments)]
+        told = CliRunner().invoke(app, command, env={"NO_COLOR": "1"})
+        assert (told.exit_code != 0) == fails, (arguments, told.output, told.exception)
+        return str(told.exception) if fails else told.output
+
+    def ours(*arguments: str, fails: bool = False) -> str:
+        return said(*arguments, "--app", "langgraph", fails=fails)
+
+    said("import", "--from", "langgraph-sqlite", theirs)
+    assert "+ messages[1] (2)" in ours("diff", "trip", "1", "2")
+    assert ours("name", "trip", "asked", "--at", "1") == "version 1 of trip is asked\n"
+    assert "no checkpoint 'never'" in ours("name", "trip", "x", "--at", "never", fails=True)
+    assert "exists already" in ours("fork", "trip", "trip", fails=True)
+    assert ours("fork", "trip", "before", "--at", "asked") == "before is a fork of trip\n"
+    assert ours("fork", "trip", "copy") == "copy is a fork of trip\n"
+    assert "Where to?" in ours("show", "before")
+    assert 'search({"city": "Oslo"})' not in ours("show", "before")
+    assert 'search({"city": "Oslo"})' in ours("show", "copy")
+    told = ours("rollback", "trip", "asked")
+    assert told == "trip is at version 3, which is version 1 again\n"
+    assert "--expected is not known" in ours("rollback", "trip", "1", "--expected", "3", fails=True)
+    assert json.loads(ours("prune", "trip", "--keep-last", "1", "--dry-run", "--json")) == {
+        "dry_run": True,
+        "checkpoints": 1,
+        "threads_deleted": 0,
+    }
+    assert ours("prune", "trip", "--keep-last", "1") == "took 1 checkpoint and 0 idle threads\n"
+    assert "asked" in ours("history", "trip")
+    assert ours("prune", "--keep-last", "1", "--idle", "1w").startswith("took 0 checkpoints and")
+    assert "nothing is wrong" in ours("verify")
+    assert sorted(line.split()[0] for line in ours("threads").splitlines()[1:]) == [
+        "before",
+        "copy",
+        "trip",
+    ]
+    assert "largest threads" in ours("stats")
+    said("export", "-", "--app", "langgraph")

@@ -1,4 +1,4 @@
-"""LangGraph on the command line: `import --from`, and a checkpoint of its threads as `show` shows it."""
+"""LangGraph on the command line: `import --from`, and what is done with checkpoints of its threads by their adapter."""
 
 from __future__ import annotations
 
@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from threadline import BaseCheckpointer, Checkpoint, Message, SqliteCheckpointer
+from threadline import (
+    BaseCheckpointer,
+    Checkpoint,
+    Message,
+    RetentionPolicy,
+    SqliteCheckpointer,
+    StateDiff,
+)
 from threadline.cli.options import Call, Refusal, opened
 from threadline.cli.output import console, jsonable, plain, print_json, say
 
@@ -108,27 +115,82 @@ def langgraph_checkpoint(
 ) -> Checkpoint | None:
     """A checkpoint of LangGraph's by its version, name or id (None: the latest), its channels as a plain dict in which
     `messages` are the `context`. Raises Refusal."""
-    saver = _saver(memory, config)
-    listed = memory.list_checkpoints(config)
-    if at is None:
-        found = max(listed, key=lambda each: each.id, default=None)
-    else:
-        found = next(
-            (each for each in listed if at in (str(each.version), each.id, each.name)), None
-        )
-        if found is None:
-            thread = repr(config["thread_id"])
-            raise Refusal(
-                f"thread {thread} has no checkpoint {at!r}; `threadline history` lists those it has"
-            )
+    found = langgraph_found(memory, config, at)
     if found is None:
         return None
-    where = {"thread_id": config["thread_id"], "checkpoint_ns": config.get("namespace") or ""}
-    state = saver.plain({"configurable": {**where, "checkpoint_id": found.id}}) or {}
+    state = _saver(memory, config).plain(_where(config, found)) or {}
     messages = state.pop("messages", None)
     if isinstance(messages, list):
         state["context"] = [_message(each) for each in messages]
     return dataclasses.replace(found, state=state)
+
+
+def langgraph_found(
+    memory: BaseCheckpointer, config: Mapping[str, Any], at: str | None
+) -> Checkpoint | None:
+    """The same, without its channels."""
+    _saver(memory, config)  # Refuses where LangGraph is not installed.
+    from threadline.adapters.langgraph.document import plain_id
+
+    listed = [
+        dataclasses.replace(each, id=plain_id(each.id))
+        for each in memory.list_checkpoints(dict(config))
+    ]
+    if at is None:
+        return max(listed, key=lambda each: each.id, default=None)
+    for each in listed:
+        if at in (str(each.version), each.id, each.name):
+            return each
+    raise Refusal(
+        f"thread {config['thread_id']!r} has no checkpoint {at!r}; `threadline history` lists those it has"
+    )
+
+
+def langgraph_diff(
+    memory: BaseCheckpointer, config: Mapping[str, Any], a: str, b: str | None
+) -> StateDiff:
+    """What differs between two checkpoints of LangGraph's."""
+    before, after = (_where(config, langgraph_found(memory, config, at)) for at in (a, b))
+    return _saver(memory, config).diff(before, after)
+
+
+def langgraph_fork(
+    memory: BaseCheckpointer, config: Mapping[str, Any], new: str, at: str | None
+) -> Checkpoint | None:
+    """Copy a thread of LangGraph's; the newest checkpoint of the copy."""
+    _saver(memory, config).fork(_where(config, langgraph_found(memory, config, at)), new)
+    return langgraph_found(memory, {**config, "thread_id": new}, None)
+
+
+def langgraph_rollback(
+    memory: BaseCheckpointer, config: Mapping[str, Any], to: Checkpoint
+) -> Checkpoint | None:
+    """Make a checkpoint of LangGraph's the newest again; the newest then."""
+    _saver(memory, config).rollback(_where(config, to))
+    return langgraph_found(memory, config, None)
+
+
+def langgraph_prune(
+    memory: BaseCheckpointer,
+    config: Mapping[str, Any],
+    thread: str | None,
+    policy: RetentionPolicy,
+    *,
+    dry_run: bool,
+) -> dict[str, Any]:
+    """Take away what a policy does not keep, as the adapter knows it; how many checkpoints and idle threads."""
+    deleted = 0
+    if policy.idle_after is not None:
+        idle = RetentionPolicy(idle_after=policy.idle_after)
+        deleted = memory.prune(dict(config), idle, dry_run=dry_run).threads_deleted
+    dropped = _saver(memory, config).retain(policy, thread, dry_run=dry_run)
+    return {"dry_run": dry_run, "checkpoints": dropped, "threads_deleted": deleted}
+
+
+def _where(config: Mapping[str, Any], found: Checkpoint | None) -> Any:
+    """The config by which LangGraph knows a checkpoint; None: the thread's newest."""
+    where = {"thread_id": config["thread_id"], "checkpoint_ns": config.get("namespace") or ""}
+    return {"configurable": where if found is None else {**where, "checkpoint_id": found.id}}
 
 
 def _message(fields: Any) -> Any:

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.text import Text
 
-from threadline import Checkpoint, ThreadInfo
+from threadline import Checkpoint, StateDiff, ThreadInfo
 from threadline.checkpointer import BaseCheckpointer
+from threadline.cli.bringing import (
+    LANGGRAPH,
+    langgraph_diff,
+    langgraph_fork,
+    langgraph_found,
+    langgraph_rollback,
+)
 from threadline.cli.options import (
     App,
     At,
@@ -157,7 +164,9 @@ def diff(
     call = settle(context, db, as_json, user, tenant, app)
     with call.store() as memory, refusals():
         known_thread(memory, call, thread)
-        found = memory.diff(call.thread(thread, namespace=namespace), a, b)
+        config = call.thread(thread, namespace=namespace)
+        compare = langgraph_diff if call.config["app"] == LANGGRAPH else _diff
+        found = compare(memory, config, a, b)
     if call.as_json:
         print_json(found.to_dict())
         return
@@ -187,12 +196,15 @@ def fork(
     with call.store() as memory, refusals():
         known_thread(memory, call, thread)
         config = call.thread(thread, namespace=namespace)
-        if at is not None:
-            config["version"] = known_checkpoint(memory, config, at).version
-        made = memory.fork(config, new)
+        if call.config["app"] == LANGGRAPH:
+            made = langgraph_fork(memory, config, new, at)
+        else:
+            if at is not None:
+                config["version"] = known_checkpoint(memory, config, at).version
+            made = memory.fork(config, new)
         origin = known_thread(memory, call, new).forked_from
     if call.as_json:
-        print_json(made.to_dict())
+        print_json(made and made.to_dict())
         return
     version = "" if origin is None else f" at version {origin.version}"
     _done(f"{one_line(new)} is a fork of {one_line(thread)}{version}")
@@ -231,14 +243,19 @@ def rollback(
     with call.store() as memory, refusals():
         known_thread(memory, call, thread)
         config = call.thread(thread, namespace=namespace)
-        target = known_checkpoint(memory, config, to)
-        made = memory.rollback(config, target.version, expected_version=expected)
+        target = _meant(memory, call, config, to)
+        made: Checkpoint | None
+        if call.config["app"] != LANGGRAPH:
+            made = memory.rollback(config, target.version, expected_version=expected)
+        elif expected is None:
+            made = langgraph_rollback(memory, config, target)
+        else:
+            raise Refusal("--expected is not known to LangGraph's threads: leave it out")
     if call.as_json:
-        print_json(made.to_dict())
+        print_json(made and made.to_dict())
         return
-    _done(
-        f"{one_line(thread)} is at version {made.version}, which is version {target.version} again"
-    )
+    version = made.version if made else 0
+    _done(f"{one_line(thread)} is at version {version}, which is version {target.version} again")
 
 
 def name(
@@ -267,13 +284,23 @@ def name(
         known_thread(memory, call, thread)
         config = call.thread(thread, namespace=namespace)
         if at is not None:
-            config["version"] = known_checkpoint(memory, config, at).version
+            config["version"] = _meant(memory, call, config, at).version
         named = memory.name_checkpoint(config, name)
     if call.as_json:
         print_json(named.to_dict())
         return
     called = "has no name" if named.name is None else f"is {one_line(named.name)}"
     _done(f"version {named.version} of {one_line(thread)} {called}")
+
+
+def _meant(memory: BaseCheckpointer, call: Call, config: dict[str, Any], at: str) -> Checkpoint:
+    """The checkpoint that is meant by a version or a name. Raises Refusal when there is none."""
+    found = langgraph_found(memory, config, at) if call.config["app"] == LANGGRAPH else None
+    return found or known_checkpoint(memory, config, at)
+
+
+def _diff(memory: BaseCheckpointer, config: dict[str, Any], a: str, b: str | None) -> StateDiff:
+    return memory.diff(config, a, b)
 
 
 def _done(message: str) -> None:

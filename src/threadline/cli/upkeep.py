@@ -12,6 +12,7 @@ import typer
 from rich.text import Text
 
 from threadline import PruneReport, RetentionPolicy
+from threadline.cli.bringing import LANGGRAPH, langgraph_prune
 from threadline.cli.charts import write_charts
 from threadline.cli.options import (
     App,
@@ -136,11 +137,19 @@ def prune(
         )
         if thread is not None:
             known_thread(memory, call, thread)
-        report = memory.prune(_scope(call, thread), policy, dry_run=dry_run)
+        report: PruneReport | dict[str, Any]
+        if call.config["app"] == LANGGRAPH:
+            report = langgraph_prune(memory, call.config, thread, policy, dry_run=dry_run)
+        else:
+            report = memory.prune(_scope(call, thread), policy, dry_run=dry_run)
     if call.as_json:
-        print_json(report.to_dict())
-        return
-    _print_pruned(report)
+        print_json(report if isinstance(report, dict) else report.to_dict())
+    elif isinstance(report, dict):
+        did = "would take" if dry_run else "took"
+        gone = count_of(report["threads_deleted"], "idle thread")
+        console().print(f"{did} {count_of(report['checkpoints'], 'checkpoint')} and {gone}")
+    else:
+        _print_pruned(report)
 
 
 def _print_pruned(report: PruneReport) -> None:
