@@ -112,7 +112,7 @@ class EntryQuery:
 @dataclass(frozen=True, slots=True)
 class ThreadQuery:
     """Threads of a tenant and app (None: of all) and owner (None: of all), ordered by (activity_at, key), behind the
-    cursor `after` of that form."""
+    cursor `after` of that form, and behind the first `offset` of these."""
 
     tenant: str | None = ""
     app: str | None = ""
@@ -121,6 +121,10 @@ class ThreadQuery:
     oldest: bool = False
     after: tuple[int, bytes] | None = None
     limit: int | None = None
+    offset: int = 0
+
+    def __post_init__(self) -> None:
+        _bound(self, "limit", "offset")
 
 
 @dataclass(frozen=True, slots=True)

@@ -304,7 +304,7 @@ class MemoryBackend(Backend):
                     if ((row.activity_at, row.key) > edge) == query.oldest
                     and (row.activity_at, row.key) != edge
                 ]
-            return rows[: query.limit]
+            return rows[query.offset :][: query.limit]
 
     async def read_namespaces(self, key: bytes, user: str | None) -> list[str]:
         with self._lock:

@@ -169,7 +169,12 @@ class Reader:
         elif query.user is not None:
             name = "user_" + name
         at, key = query.after or ((-1, b"") if query.oldest else (_MOST, b""))
-        cursor = {"after_at": at, "after_key": key, "limit": query.limit}
+        cursor = {
+            "after_at": at,
+            "after_key": key,
+            "limit": query.limit,
+            "offset": query.offset,
+        }
         found = await self._all(name, **self._threads(query), **cursor)
         return [pg_rows.thread_row(tuple(row)) for row in found]
 

@@ -263,6 +263,7 @@ def threads(db: sqlite3.Connection, query: ThreadQuery) -> list[ThreadRow]:
         "after_at": at,
         "after_key": key,
         "limit": _limit(query.limit),
+        "offset": query.offset,
     }
     return [thread_row(row) for row in db.execute(SQL[name], parameters)]
 

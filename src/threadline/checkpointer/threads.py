@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -88,24 +89,24 @@ class Threads:
         await self._engine.ready()
         wanted = _title(search) if search else None
         cursor = await self._cursor(address, after) if after is not None else None
+        filtered = wanted is not None or bool(metadata)
+        query = ThreadQuery(
+            tenant=address.tenant,
+            app=address.app,
+            user=address.user,
+            terms=terms_of(metadata) if metadata else (),
+            oldest=order == "oldest",
+            after=cursor,
+            limit=PAGE if filtered or limit is None else min(limit, PAGE),
+            # What is filtered here is left out here.
+            offset=0 if filtered else offset,
+        )
         found: list[ThreadInfo] = []
-        skip = offset
+        skip = offset if filtered else 0
         while limit is None or len(found) < limit:
-            query = ThreadQuery(
-                tenant=address.tenant,
-                app=address.app,
-                user=address.user,
-                terms=terms_of(metadata) if metadata else (),
-                oldest=order == "oldest",
-                after=cursor,
-                limit=PAGE,
-            )
             rows = await self._engine.backend.read_threads(query)
             for row in rows:
-                if (
-                    wanted is not None
-                    and wanted not in f"{row.title or ''}\n{_title(row.thread_id)}"
-                ):
+                if wanted is not None and wanted not in _searched(row):
                     continue
                 info = self._info(row)
                 if metadata and not matches(info.metadata, metadata):
@@ -113,9 +114,10 @@ class Threads:
                 skip -= 1
                 if skip < 0 and (limit is None or len(found) < limit):
                     found.append(info)
-            if len(rows) < PAGE:
+            if len(rows) < (query.limit or 0):
                 break
-            cursor = (rows[-1].activity_at, rows[-1].key)
+            edge = (rows[-1].activity_at, rows[-1].key)
+            query = dataclasses.replace(query, after=edge, offset=0)
         return found
 
     async def delete(self, address: Address, op_id: str | None) -> bool:
@@ -169,6 +171,10 @@ class Threads:
             checkpoint_count=row.checkpoint_count,
             forked_from=lineage,
         )
+
+
+def _searched(row: ThreadRow) -> str:
+    return f"{row.title or ''}\n{_title(row.thread_id)}"
 
 
 def _title(name: str) -> str:

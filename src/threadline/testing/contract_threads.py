@@ -131,6 +131,31 @@ class ThreadsContract(FaceTests):
         assert back == threads[:4][::-1]
         assert await face.alist_threads({}, offset=230) == []
 
+    async def test_p5_an_offset_counts_what_is_asked_for(self, face: Face) -> None:
+        """Behind a cursor, in both orders, of a user, of those that are found: the first so many are left out."""
+        for n in range(12):
+            owner = "al" if n % 3 else "bo"
+            info = ThreadInfo(thread_id=f"t{n}", thread_name=f"trip {n % 2}", metadata={"n": n % 2})
+            await face.aput_thread(at(f"t{n}", user_id=owner), info)
+        every = await face.alist_threads({})
+        odd = [info for info in every if info.metadata == {"n": 1}]
+        mine = await face.alist_threads({"user_id": "al"})
+        assert (len(every), len(odd), len(mine)) == (12, 6, 8)
+        for options, whole in (
+            ({}, every),
+            ({"order": "oldest"}, every[::-1]),
+            ({"after": every[2]}, every[3:]),
+            ({"search": "trip 1"}, odd),
+            ({"metadata": {"n": 1}}, odd),
+        ):
+            for skip in (0, 1, 5, 12, 2**70):
+                found = await face.alist_threads({}, offset=skip, **options)
+                assert found == whole[skip:]
+                found = await face.alist_threads({}, offset=skip, limit=3, **options)
+                assert found == whole[skip:][:3]
+        assert await face.alist_threads({"user_id": "al"}, offset=6) == mine[6:]
+        assert await face.alist_threads({"user_id": "al"}, offset=2, limit=2) == mine[2:4]
+
     async def test_p5_limits_of_threads_are_checked(self, face: Face) -> None:
         """1 or more (an offset 0 or more), ints and no bools; after names a thread that is there."""
         await face.aput_state(at(), {})

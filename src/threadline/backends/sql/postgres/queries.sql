@@ -709,7 +709,7 @@ SELECT {{thread}}
   FROM tl.threads AS t
  WHERE t.live AND t.tenant = :tenant AND t.app = :app AND (t.activity_at, t.thread_key) < (:after_at, :after_key)
    AND {{with_terms}}
- ORDER BY t.activity_at DESC, t.thread_key DESC LIMIT :limit
+ ORDER BY t.activity_at DESC, t.thread_key DESC LIMIT :limit OFFSET :offset
 
 -- threads_oldest --
 -- The threads of a tenant and app, oldest activity first.
@@ -717,7 +717,7 @@ SELECT {{thread}}
   FROM tl.threads AS t
  WHERE t.live AND t.tenant = :tenant AND t.app = :app AND (t.activity_at, t.thread_key) > (:after_at, :after_key)
    AND {{with_terms}}
- ORDER BY t.activity_at, t.thread_key LIMIT :limit
+ ORDER BY t.activity_at, t.thread_key LIMIT :limit OFFSET :offset
 
 -- user_threads_newest --
 -- The threads of an owner in a tenant and app, most recent activity first.
@@ -725,7 +725,7 @@ SELECT {{thread}}
   FROM tl.threads AS t
  WHERE t.live AND t.tenant = :tenant AND t.app = :app AND t.owner = :user
    AND (t.activity_at, t.thread_key) < (:after_at, :after_key) AND {{with_terms}}
- ORDER BY t.activity_at DESC, t.thread_key DESC LIMIT :limit
+ ORDER BY t.activity_at DESC, t.thread_key DESC LIMIT :limit OFFSET :offset
 
 -- user_threads_oldest --
 -- The threads of an owner in a tenant and app, oldest activity first.
@@ -733,7 +733,7 @@ SELECT {{thread}}
   FROM tl.threads AS t
  WHERE t.live AND t.tenant = :tenant AND t.app = :app AND t.owner = :user
    AND (t.activity_at, t.thread_key) > (:after_at, :after_key) AND {{with_terms}}
- ORDER BY t.activity_at, t.thread_key LIMIT :limit
+ ORDER BY t.activity_at, t.thread_key LIMIT :limit OFFSET :offset
 
 -- all_threads_newest --
 -- The threads of all tenants or apps, most recent activity first.
@@ -741,7 +741,7 @@ SELECT {{thread}}
 SELECT {{thread}}
   FROM tl.threads AS t
  WHERE {{asked_threads}} AND (t.activity_at, t.thread_key) < (:after_at, :after_key)
- ORDER BY t.activity_at DESC, t.thread_key DESC LIMIT :limit
+ ORDER BY t.activity_at DESC, t.thread_key DESC LIMIT :limit OFFSET :offset
 
 -- all_threads_oldest --
 -- The threads of all tenants or apps, oldest activity first.
@@ -749,7 +749,7 @@ SELECT {{thread}}
 SELECT {{thread}}
   FROM tl.threads AS t
  WHERE {{asked_threads}} AND (t.activity_at, t.thread_key) > (:after_at, :after_key)
- ORDER BY t.activity_at, t.thread_key LIMIT :limit
+ ORDER BY t.activity_at, t.thread_key LIMIT :limit OFFSET :offset
 
 -- read_stock --
 -- Where the rows of a namespace lie, its blobs, and the bytes of each.

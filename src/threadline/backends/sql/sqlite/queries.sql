@@ -642,7 +642,7 @@ SELECT t.thread_key, t.tenant, t.app, t.thread_id, t.user, t.incarnation, t.rev,
    AND (:term_count = 0 OR t.id IN (
            SELECT x.thread FROM json_each(:terms) AS w JOIN terms AS x ON x.kind = 3 AND x.term = w.value
             GROUP BY x.thread HAVING count(*) = :term_count))
- ORDER BY t.activity_at DESC, t.thread_key DESC LIMIT :limit
+ ORDER BY t.activity_at DESC, t.thread_key DESC LIMIT :limit OFFSET :offset
 
 -- threads_oldest --
 -- The threads of a tenant and app, oldest activity first.
@@ -654,7 +654,7 @@ SELECT t.thread_key, t.tenant, t.app, t.thread_id, t.user, t.incarnation, t.rev,
    AND (:term_count = 0 OR t.id IN (
            SELECT x.thread FROM json_each(:terms) AS w JOIN terms AS x ON x.kind = 3 AND x.term = w.value
             GROUP BY x.thread HAVING count(*) = :term_count))
- ORDER BY t.activity_at, t.thread_key LIMIT :limit
+ ORDER BY t.activity_at, t.thread_key LIMIT :limit OFFSET :offset
 
 -- user_threads_newest --
 -- The threads of an owner in a tenant and app, most recent activity first.
@@ -666,7 +666,7 @@ SELECT t.thread_key, t.tenant, t.app, t.thread_id, t.user, t.incarnation, t.rev,
    AND (:term_count = 0 OR t.id IN (
            SELECT x.thread FROM json_each(:terms) AS w JOIN terms AS x ON x.kind = 3 AND x.term = w.value
             GROUP BY x.thread HAVING count(*) = :term_count))
- ORDER BY t.activity_at DESC, t.thread_key DESC LIMIT :limit
+ ORDER BY t.activity_at DESC, t.thread_key DESC LIMIT :limit OFFSET :offset
 
 -- user_threads_oldest --
 -- The threads of an owner in a tenant and app, oldest activity first.
@@ -678,7 +678,7 @@ SELECT t.thread_key, t.tenant, t.app, t.thread_id, t.user, t.incarnation, t.rev,
    AND (:term_count = 0 OR t.id IN (
            SELECT x.thread FROM json_each(:terms) AS w JOIN terms AS x ON x.kind = 3 AND x.term = w.value
             GROUP BY x.thread HAVING count(*) = :term_count))
- ORDER BY t.activity_at, t.thread_key LIMIT :limit
+ ORDER BY t.activity_at, t.thread_key LIMIT :limit OFFSET :offset
 
 -- all_threads_newest --
 -- The threads of all tenants or apps, most recent activity first.
@@ -691,7 +691,7 @@ SELECT t.thread_key, t.tenant, t.app, t.thread_id, t.user, t.incarnation, t.rev,
    AND (:term_count = 0 OR t.id IN (
            SELECT x.thread FROM json_each(:terms) AS w JOIN terms AS x ON x.kind = 3 AND x.term = w.value
             GROUP BY x.thread HAVING count(*) = :term_count))
- ORDER BY t.activity_at DESC, t.thread_key DESC LIMIT :limit
+ ORDER BY t.activity_at DESC, t.thread_key DESC LIMIT :limit OFFSET :offset
 
 -- all_threads_oldest --
 -- The threads of all tenants or apps, oldest activity first.
@@ -704,7 +704,7 @@ SELECT t.thread_key, t.tenant, t.app, t.thread_id, t.user, t.incarnation, t.rev,
    AND (:term_count = 0 OR t.id IN (
            SELECT x.thread FROM json_each(:terms) AS w JOIN terms AS x ON x.kind = 3 AND x.term = w.value
             GROUP BY x.thread HAVING count(*) = :term_count))
- ORDER BY t.activity_at, t.thread_key LIMIT :limit
+ ORDER BY t.activity_at, t.thread_key LIMIT :limit OFFSET :offset
 
 -- row_stock --
 -- Where the rows of a namespace lie, and the bytes of each.
