@@ -245,6 +245,7 @@ class Backend(ABC):
         tokens."""
 
     @abstractmethod
-    async def measure(self, key: bytes | None) -> dict[str, int]:
-        """Counts and bytes of a thread or of everything: threads, checkpoints, messages, rows, row_bytes,
-        checkpoint_bytes, message_bytes, store_bytes, namespaces."""
+    async def measure(self, keys: Sequence[bytes] | None) -> list[dict[str, int]]:
+        """Counts and bytes of each of these threads, in this order (all 0 where there is none), or (None) of
+        everything, alone in the list: threads, checkpoints, messages, rows, row_bytes, checkpoint_bytes, message_bytes,
+        store_bytes, namespaces."""

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import wait
 from datetime import timedelta
 from pathlib import Path
@@ -164,7 +164,8 @@ class Writer:
 
 def measure(checkpointer: BaseCheckpointer) -> dict[str, int]:
     key = run_inline(checkpointer._engine.key(read_config(CONFIG)))
-    return run_inline(checkpointer._engine.backend.measure(key))
+    (sizes,) = run_inline(checkpointer._engine.backend.measure([key]))
+    return sizes
 
 
 def figures(report: PruneReport) -> dict[str, Any]:
@@ -712,9 +713,9 @@ def test_a_thread_that_wakes_up_in_the_last_moment_is_kept(
         old = fill(checkpointer, thread_id="old")
     measure = backend.measure
 
-    async def late(key: bytes | None) -> dict[str, int]:
+    async def late(keys: Sequence[bytes] | None) -> list[dict[str, int]]:
         checkpointer.put_messages(old, [Message.text_message("in time")])
-        return await measure(key)
+        return await measure(keys)
 
     monkeypatch.setattr(backend, "measure", late)
     report = checkpointer.prune({}, RetentionPolicy(idle_after=timedelta(days=9)))

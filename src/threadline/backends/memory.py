@@ -38,7 +38,7 @@ from threadline.backend import (
     judge,
     judge_again,
 )
-from threadline.backends.memory_counts import summarize
+from threadline.backends.memory_counts import measure, summarize
 from threadline.backends.memory_thread import (
     Space,
     Thread,
@@ -316,30 +316,12 @@ class MemoryBackend(Backend):
         with self._lock:
             return stock(self._space(key, ns, user) or Space(""))
 
-    async def measure(self, key: bytes | None) -> dict[str, int]:
+    async def measure(self, keys: Sequence[bytes] | None) -> list[dict[str, int]]:
         self._check_open()
         with self._lock:
-            threads = [t for k, t in self._threads.items() if t.row and key in (None, k)]
-            spaces = [each for thread in threads for each in thread.spaces.values() if each.live]
-            sizes = {
-                "checkpoint_bytes": sum(
-                    len(c.payload) for space in spaces for c in space.checkpoints.values()
-                ),
-                "row_bytes": sum(len(r.payload) for space in spaces for r in space.rows.values())
-                + sum(len(b.payload) for space in spaces for b in space.blobs.values()),
-                "message_bytes": sum(
-                    len(e.payload) for space in spaces for e in space.entries.values()
-                ),
-            }
-            return {
-                "threads": len(threads),
-                "namespaces": len(spaces),
-                "checkpoints": sum(len(space.checkpoints) for space in spaces),
-                "messages": sum(len(space.entries) for space in spaces),
-                "rows": sum(len(space.rows) for space in spaces),
-                **sizes,
-                "store_bytes": sum(sizes.values()),
-            }
+            if keys is None:
+                return [measure(self._threads.values())]
+            return [measure([self._threads[k]] if k in self._threads else []) for k in keys]
 
     async def summarize(self, query: ThreadQuery, key: bytes | None = None) -> Summary:
         with self._lock:

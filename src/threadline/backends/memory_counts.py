@@ -49,6 +49,28 @@ def summarize(threads: Iterable[Thread]) -> Summary:
     )
 
 
+def measure(threads: Iterable[Thread]) -> dict[str, int]:
+    """See `Backend.measure`: these threads together."""
+    lives = [each for each in threads if each.row is not None]
+    spaces = [space for each in lives for space in each.spaces.values() if space.live]
+    stored = {
+        "checkpoint_bytes": [c.payload for space in spaces for c in space.checkpoints.values()],
+        "row_bytes": [row.payload for space in spaces for row in space.rows.values()]
+        + [blob.payload for space in spaces for blob in space.blobs.values()],
+        "message_bytes": [e.payload for space in spaces for e in space.entries.values()],
+    }
+    sizes = {name: sum(map(len, payloads)) for name, payloads in stored.items()}
+    return {
+        "threads": len(lives),
+        "namespaces": len(spaces),
+        "checkpoints": len(stored["checkpoint_bytes"]),
+        "messages": len(stored["message_bytes"]),
+        "rows": sum(len(space.rows) for space in spaces),
+        **sizes,
+        "store_bytes": sum(sizes.values()),
+    }
+
+
 def _count_tools(facts: list[tuple[int, dict[str, Any]]], tools: dict[str, list[int]]) -> None:
     """The calls and results of a thread: a result belongs to the call of its id that stands right before it."""
     last: dict[str, tuple[str, int | None] | None] = {}

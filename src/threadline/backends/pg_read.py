@@ -192,16 +192,15 @@ class Reader:
         ]
         return Stock(spans, {row["id"]: row["bytes"] for row in found if row["id"] is not None})
 
-    async def measure(self, key: bytes | None) -> dict[str, int]:
+    async def measure(self, keys: Sequence[bytes] | None) -> list[dict[str, int]]:
         """See `Backend.measure`."""
-        name = "measure_all" if key is None else "measure_thread"
-        found = await self._all(name, key=key)
-        sizes = dict(found[0]) if found else dict.fromkeys(_MEASURED, 0)
-        sizes["store_bytes"] = sum(size for name, size in sizes.items() if name.endswith("_bytes"))
-        if key is None:
+        if keys is None:
+            ((*sizes,),) = await self._all("measure_all")
             ((whole,),) = await self._all("store_bytes", schema=self._sql.schema)
-            sizes["store_bytes"] = whole
-        return sizes
+            return [{**_sizes(sizes), "store_bytes": whole}]
+        found = await self._all("measure_threads", keys=list(keys))
+        by_key = {key: _sizes(sizes) for key, *sizes in found}
+        return [by_key.get(key) or _sizes([0] * len(_MEASURED)) for key in keys]
 
     async def summarize(self, query: ThreadQuery, key: bytes | None) -> Summary:
         """See `Backend.summarize`."""
@@ -243,6 +242,12 @@ _MEASURED = (
     "rows",
     "row_bytes",
 )
+
+
+def _sizes(row: Sequence[int]) -> dict[str, int]:
+    sizes = dict(zip(_MEASURED, row, strict=True))
+    stored = sum(size for name, size in sizes.items() if name.endswith("_bytes"))
+    return {**sizes, "store_bytes": stored}
 
 
 def _asked(at: At | None, known: Known | None) -> tuple[str, dict[str, Any]]:

@@ -209,8 +209,8 @@ class PostgresBackend(Backend):
     async def read_stock(self, key: bytes, ns: bytes, user: str | None) -> Stock:
         return await self._read(lambda r: r.stock(r.place(key, ns, user)))
 
-    async def measure(self, key: bytes | None) -> dict[str, int]:
-        return await self._read(lambda r: r.measure(key))
+    async def measure(self, keys: Sequence[bytes] | None) -> list[dict[str, int]]:
+        return await self._read(lambda r: r.measure(keys))
 
     async def summarize(self, query: ThreadQuery, key: bytes | None = None) -> Summary:
         return await self._read(lambda r: r.summarize(query, key))

@@ -195,10 +195,10 @@ class SqliteBackend(Backend):
             ),
         )
 
-    async def measure(self, key: bytes | None) -> dict[str, int]:
-        sizes = await self._read(lambda db: sqlite_read.measure(db, key))
-        if key is None:
-            sizes["store_bytes"] = sqlite_file.store_bytes(self._options.path)
+    async def measure(self, keys: Sequence[bytes] | None) -> list[dict[str, int]]:
+        sizes = await self._read(lambda db: sqlite_read.measure(db, keys))
+        if keys is None:
+            sizes[0]["store_bytes"] = sqlite_file.store_bytes(self._options.path)
         return sizes
 
     async def summarize(self, query: ThreadQuery, key: bytes | None = None) -> Summary:

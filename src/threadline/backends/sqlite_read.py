@@ -293,10 +293,16 @@ _MEASURED = (
 )
 
 
-def measure(db: sqlite3.Connection, key: bytes | None) -> dict[str, int]:
+def measure(db: sqlite3.Connection, keys: Sequence[bytes] | None) -> list[dict[str, int]]:
     """See `Backend.measure`; `store_bytes` is the sum of the payloads."""
-    name = "measure_all" if key is None else "measure_thread"
-    row = db.execute(SQL[name], {} if key is None else {"key": key}).fetchone()
+    with snapshot(db):
+        if keys is None:
+            return [_sizes(db.execute(SQL["measure_all"]).fetchone())]
+        found = (db.execute(SQL["measure_thread"], {"key": key}).fetchone() for key in keys)
+        return [_sizes(row) for row in found]
+
+
+def _sizes(row: Sequence[int] | None) -> dict[str, int]:
     sizes = dict(zip(_MEASURED, row or [0] * len(_MEASURED), strict=True))
     sizes["store_bytes"] = sum(sizes[each] for each in _MEASURED if each.endswith("_bytes"))
     return sizes

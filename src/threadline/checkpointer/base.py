@@ -174,7 +174,7 @@ class BaseCheckpointer(
         down, but says so (`"ok": False, "error": ...`)."""
         try:
             info = await self._engine.ready()
-            counts = await self._engine.backend.measure(None)
+            (counts,) = await self._engine.backend.measure(None)
         except ConnectionError as error:
             return {"ok": False, "backend": self._engine.backend.name, "error": str(error)}
         shared = self._engine.shared

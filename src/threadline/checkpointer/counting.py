@@ -1,6 +1,6 @@
 """Counting what is stored of some threads: messages by role, tools, tokens, checkpoints by name, days, bytes.
 
-The store counts; what comes here is numbers. Only the bytes are asked for thread by thread.
+The store counts; what comes here is numbers.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 from threadline import clock
 from threadline.backend import Summary, ThreadQuery
 from threadline.checkpointer.engine import Engine
-from threadline.checkpointer.walk import addressed_threads
+from threadline.checkpointer.walk import PAGE, addressed_threads
 from threadline.config import Address
 
 _DAY_US = 86_400_000_000
@@ -26,12 +26,19 @@ class Counting:
     async def stats(self, address: Address) -> dict[str, Any]:
         """Count the thread of an address, or all of its tenant, app and user; see `BaseCheckpointer.astats`."""
         threads: list[dict[str, Any]] = []
-        async for row in addressed_threads(self._engine, address):
-            sizes = await self._engine.backend.measure(row.key)
-            told = {"thread_id": row.thread_id, "messages": sizes["messages"]}
-            threads.append(
-                {**told, "checkpoints": sizes["checkpoints"], "bytes": sizes["store_bytes"]}
-            )
+        rows = [row async for row in addressed_threads(self._engine, address)]
+        for start in range(0, len(rows), PAGE):
+            page = rows[start : start + PAGE]
+            measured = await self._engine.backend.measure([row.key for row in page])
+            threads += [
+                {
+                    "thread_id": row.thread_id,
+                    "messages": sizes["messages"],
+                    "checkpoints": sizes["checkpoints"],
+                    "bytes": sizes["store_bytes"],
+                }
+                for row, sizes in zip(page, measured, strict=True)
+            ]
         threads.sort(key=lambda each: (-each["bytes"], each["thread_id"]))
         totals = {
             what: sum(each[what] for each in threads)

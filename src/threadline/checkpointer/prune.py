@@ -231,7 +231,7 @@ class _Run:
         head = await backend.read_head(row.key, address.ns_key, user, content=False)
         if head.thread is None or head.thread.activity_at >= edge:
             return None
-        size = await backend.measure(row.key)
+        (size,) = await backend.measure([row.key])
         if not self.dry_run:
             batch = Batch(
                 key=row.key,

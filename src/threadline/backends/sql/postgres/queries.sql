@@ -772,21 +772,22 @@ SELECT h.namespace
  WHERE {{owned}} AND h.namespace IS NOT NULL
  ORDER BY h.namespace
 
--- measure_thread --
--- Counts and bytes of a thread.
-SELECT 1 AS threads,
-       (SELECT count(*) FROM tl.heads AS x WHERE x.thread_key = :key AND x.namespace IS NOT NULL) AS namespaces,
+-- measure_threads --
+-- Counts and bytes of each of some threads.
+SELECT t.thread_key, 1 AS threads,
+       (SELECT count(*) FROM tl.heads AS x WHERE x.thread_key = t.thread_key AND x.namespace IS NOT NULL) AS namespaces,
        c.count AS checkpoints, c.bytes AS checkpoint_bytes, e.count AS messages, e.bytes AS message_bytes,
        l.count AS rows, l.bytes + b.bytes AS row_bytes
   FROM tl.threads AS t,
-       (SELECT count(*), coalesce(sum(length(x.payload)), 0)::bigint AS bytes FROM tl.checkpoints AS x
-         WHERE x.thread_key = :key) AS c,
-       (SELECT count(*), coalesce(sum(length(x.payload)), 0)::bigint AS bytes FROM tl.entries AS x
-         WHERE x.thread_key = :key) AS e,
-       (SELECT count(*), coalesce(sum(length(x.payload)), 0)::bigint AS bytes FROM tl.log_rows AS x
-         WHERE x.thread_key = :key) AS l,
-       (SELECT coalesce(sum(length(x.payload)), 0)::bigint AS bytes FROM tl.blobs AS x WHERE x.thread_key = :key) AS b
- WHERE t.thread_key = :key AND t.live
+       LATERAL (SELECT count(*), coalesce(sum(length(x.payload)), 0)::bigint AS bytes FROM tl.checkpoints AS x
+                 WHERE x.thread_key = t.thread_key) AS c,
+       LATERAL (SELECT count(*), coalesce(sum(length(x.payload)), 0)::bigint AS bytes FROM tl.entries AS x
+                 WHERE x.thread_key = t.thread_key) AS e,
+       LATERAL (SELECT count(*), coalesce(sum(length(x.payload)), 0)::bigint AS bytes FROM tl.log_rows AS x
+                 WHERE x.thread_key = t.thread_key) AS l,
+       LATERAL (SELECT coalesce(sum(length(x.payload)), 0)::bigint AS bytes FROM tl.blobs AS x
+                 WHERE x.thread_key = t.thread_key) AS b
+ WHERE t.thread_key = ANY(:keys::bytea[]) AND t.live
 
 -- measure_all --
 -- Counts and bytes of everything.
