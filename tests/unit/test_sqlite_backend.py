@@ -42,7 +42,7 @@ from threadline.backend import (
     ThreadPut,
     ThreadQuery,
 )
-from threadline.backends import sqlfile, sqlite_file
+from threadline.backends import migrate, sqlfile, sqlite_file
 from threadline.backends.sqlite import SqliteBackend
 from threadline.errors import (
     CorruptionError,
@@ -817,7 +817,7 @@ def test_facts(store: Store) -> None:
     assert len(store.info.salt) == 16
     assert facts["sqlite_version"] == sqlite3.sqlite_version
     assert (facts["journal_mode"], facts["synchronous"]) == ("wal", "FULL")
-    assert (facts["wal_guard"], facts["schema"]) == ("flock", 2)
+    assert (facts["wal_guard"], facts["schema"]) == ("flock", len(migrate.read()))
     assert store.sql("PRAGMA auto_vacuum") == [(2,)]
     db = store.backend._core.writer.db  # type: ignore[union-attr]
     for pragma, value in {

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import ClassVar
 
@@ -40,6 +41,7 @@ from threadline.backend import (
 )
 from threadline.backends.memory_counts import measure, summarize
 from threadline.backends.memory_thread import (
+    TRIM_EVERY,
     Space,
     Thread,
     born,
@@ -62,6 +64,7 @@ from threadline.backends.memory_thread import (
     remove_entries,
     stock,
     trim_journal,
+    trim_retired,
 )
 from threadline.errors import ReleasedError
 from threadline.history.freeing import Stock
@@ -76,6 +79,7 @@ class MemoryBackend(Backend):
         self._now_us = now_us or clock.now_us
         self._salt = clock.random_bytes(16)
         self._threads: dict[bytes, Thread] = {}
+        self._retired: deque[tuple[int, bytes]] = deque()
         self._lock = threading.RLock()
         self._closed = False
 
@@ -138,6 +142,8 @@ class MemoryBackend(Backend):
             commit = Commit(thread.rev, at, row.incarnation)
             erase(thread)
             thread.journal[batch.op_id] = commit
+            self._retired.append((at, batch.key))
+            trim_retired(self._threads, self._retired, at)
             return commit
         space = thread.space(batch.ns, batch.namespace)
         put_checkpoint(space, batch, at)
@@ -169,7 +175,9 @@ class MemoryBackend(Backend):
             thread.rev, at, row.incarnation, batch.about, seqs, removed, popped, written
         )
         thread.journal[batch.op_id] = commit
-        trim_journal(thread, at)
+        if thread.rev % TRIM_EVERY == 0:
+            trim_journal(thread, at)
+            trim_retired(self._threads, self._retired, at)
         return commit
 
     # Reading ------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import deque
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -33,6 +34,8 @@ from threadline.history.freeing import Span, Stock
 
 #: How long a commit can be repeated with its `op_id`, in microseconds.
 JOURNAL_US = 24 * 3600 * 1_000_000
+#: In how many commits of a thread old ones are looked for.
+TRIM_EVERY = 64
 
 
 @dataclass(slots=True)
@@ -258,11 +261,21 @@ def fenced(batch: Batch, space: Space | None, at: int) -> bool:
 
 
 def trim_journal(thread: Thread, at: int) -> None:
-    """Forget, now and then, commits that can no longer be repeated."""
-    if thread.rev % 64 == 0:
-        thread.journal = {
-            op_id: commit for op_id, commit in thread.journal.items() if commit.at > at - JOURNAL_US
-        }
+    """Forget commits that can no longer be repeated."""
+    thread.journal = {
+        op_id: commit for op_id, commit in thread.journal.items() if commit.at > at - JOURNAL_US
+    }
+
+
+def trim_retired(
+    threads: Mapping[bytes, Thread], retired: deque[tuple[int, bytes]], at: int
+) -> None:
+    """Forget those of threads that were deleted so long ago, which no commit of their own would. `retired`: when each
+    was deleted, in order."""
+    while retired and retired[0][0] <= at - JOURNAL_US:
+        _, key = retired.popleft()
+        if threads[key].row is None:
+            trim_journal(threads[key], at)
 
 
 def check_past(threads: Mapping[bytes, Thread], batch: Batch, space: Space | None) -> None:

@@ -35,6 +35,8 @@ from threadline.backends.sqlite_rows import (
 #: How long a commit can be repeated with its op_id, in microseconds; and in how many commits old ones are looked for.
 JOURNAL_US = 24 * 3600 * 1_000_000
 _TRIM_EVERY = 64
+#: How many deleted threads one commit lets go of the results of.
+_RETIRED = 16
 
 
 def apply(db: sqlite3.Connection, batch: Batch, words: Words, now: int) -> Commit:
@@ -204,7 +206,8 @@ def _erase(db: sqlite3.Connection, batch: Batch, found: Found, words: Words, at:
     for what in ("checkpoints", "rows", "blobs", "entries", "slots", "terms", "popped", "heads"):
         db.execute(SQL["erase_" + what], where)
     commit = Commit(found.rev + 1, at, found.incarnation)
-    db.execute(SQL["erase_thread"], {**where, "rev": commit.rev, "at": at})
+    times = {"at": at, "trim_at": at + JOURNAL_US}
+    db.execute(SQL["erase_thread"], {**where, **times, "rev": commit.rev})
     _remember(db, batch, found.id, commit)
     return commit
 
@@ -220,3 +223,7 @@ def _remember(db: sqlite3.Connection, batch: Batch, thread: int, commit: Commit)
     db.execute(SQL["add_journal"], {**row, **result_columns(commit)})
     if commit.rev % _TRIM_EVERY == 0:
         db.execute(SQL["trim_journal"], {"thread": thread, "before": commit.at - JOURNAL_US})
+    if commit.rev % _TRIM_EVERY == 0 or batch.erase:
+        few = {"at": commit.at, "limit": _RETIRED}
+        db.execute(SQL["trim_retired"], few)
+        db.execute(SQL["trimmed_retired"], few)

@@ -165,7 +165,7 @@ VALUES (:key, 1, :tenant, :app, :thread_id, :user, :incarnation, 0, 0, 0, 0, :at
 -- A deleted thread comes into being again, as a new one.
 UPDATE threads
    SET live = 1, tenant = :tenant, app = :app, thread_id = :thread_id, user = :user, incarnation = :incarnation,
-       gc = 0, created_at = :at
+       gc = 0, created_at = :at, trim_at = NULL
  WHERE id = :thread
 
 -- retire_journal --
@@ -389,6 +389,15 @@ UPDATE journal SET popped = :popped WHERE thread = :thread AND rev = :rev
 -- Results that nobody asks for again.
 DELETE FROM journal WHERE thread = :thread AND at < :before
 
+-- trim_retired --
+-- Those of a few deleted threads, which no commit of their own would let go.
+DELETE FROM journal WHERE thread IN (SELECT id FROM threads WHERE trim_at <= :at ORDER BY trim_at LIMIT :limit)
+
+-- trimmed_retired --
+-- They have none any more.
+UPDATE threads SET trim_at = NULL
+ WHERE id IN (SELECT id FROM threads WHERE trim_at <= :at ORDER BY trim_at LIMIT :limit)
+
 -- erase_checkpoints --
 -- Erasing a thread.
 DELETE FROM checkpoints WHERE thread = :thread
@@ -425,7 +434,8 @@ UPDATE heads SET namespace = NULL, head_version = 0, marks = x'' WHERE thread = 
 -- Erasing a thread: the row stays without names.
 UPDATE threads
    SET live = 0, tenant = NULL, app = NULL, thread_id = NULL, user = NULL, info = NULL, lineage = NULL,
-       title = NULL, key_id = 0, rev = :rev, activity_at = :at, message_count = 0, checkpoint_count = 0
+       title = NULL, key_id = 0, rev = :rev, activity_at = :at, message_count = 0, checkpoint_count = 0,
+       trim_at = :trim_at
  WHERE id = :thread
 
 -- read_head --
