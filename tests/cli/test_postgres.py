@@ -190,5 +190,18 @@ def test_the_sql_is_printed_without_a_server(run: Run) -> None:
         schema="agent", partitions=2, user_id_type="int"
     )
     assert printed.out.startswith("BEGIN;")
+    assert run("migrate", "--sql", "--db", "memory.db").code == 2
     assert run("migrate", "--sql", "--schema", "pg_x").code == 2
     assert run("migrate", "--sql", "--partitions", "-1").code == 2
+
+
+def test_the_sql_that_a_store_still_needs_is_printed(run: Run, pg_dsn: str) -> None:
+    asked = ("migrate", "--sql", "--schema", "agent", "--db", pg_dsn)
+    assert run(*asked).out == PgCheckpointer.migration_sql(schema="agent")
+    assert not any(schema == "agent" for schema, _ in tables(pg_dsn))
+    assert run("migrate", "--schema", "agent", "--db", pg_dsn).code == 0
+    done = run(*asked)
+    assert (done.code, done.err) == (0, "")
+    assert "is up to date" in done.out
+    assert "CREATE" not in done.out
+    assert run(*asked, "--partitions", "2").code == 2

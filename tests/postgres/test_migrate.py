@@ -113,6 +113,40 @@ async def test_the_sql_run_twice_changes_nothing(pg_dsn: str) -> None:
     assert await catalog(pg_dsn, "public") == before
 
 
+@pytest.mark.parametrize(("schema", "partitions"), [("public", 0), ("agent", 2)])
+async def test_the_sql_that_a_store_still_needs(pg_dsn: str, schema: str, partitions: int) -> None:
+    whole = PgCheckpointer.migration_sql(schema=schema, partitions=partitions)
+    async with PgCheckpointer(pg_dsn, schema=schema, partitions=partitions) as memory:
+        fresh = await catalog(pg_dsn, schema)
+        nothing = await memory.apending_sql()
+        assert re.fullmatch(r"BEGIN;\n\n-- .* is up to date: .*\n\nCOMMIT;\n", nothing)
+        await execute(pg_dsn, nothing)
+    assert await catalog(pg_dsn, schema) == fresh
+    await execute(pg_dsn, f'DROP SCHEMA "{schema}" CASCADE')
+    store = PgCheckpointer(pg_dsn, schema=schema, partitions=partitions)
+    assert await store.apending_sql() == whole
+    steps = whole.split("\n\n-- 0")[1:]  # What follows each "-- 0001 name".
+    begin, end = whole.partition("\n\n-- 0001")[0], whole.rpartition("\n\nINSERT")[2]
+    await execute(
+        pg_dsn, f"{begin}\n\n-- 0{steps[0]}\n\nINSERT{end}"
+    )  # As an older version left it.
+    older = await catalog(pg_dsn, schema)
+    needed = await PgCheckpointer(pg_dsn, schema=schema).apending_sql()
+    assert "-- 0002" in needed
+    assert "-- 0001" not in needed
+    assert "CREATE SCHEMA" not in needed
+    assert await catalog(pg_dsn, schema) == older
+    await execute(pg_dsn, needed)
+    assert await catalog(pg_dsn, schema) == fresh
+    with pytest.raises(asyncpg.PostgresError):  # Twice: nothing is changed.
+        await execute(pg_dsn, needed)
+    assert await catalog(pg_dsn, schema) == fresh
+    wrong = PgCheckpointer(pg_dsn, schema=schema, partitions=partitions + 1)
+    with pytest.raises(SchemaError):
+        await wrong.apending_sql()
+    await store.arelease()
+
+
 SETUP = """
 import asyncio, sys
 from threadline import PgCheckpointer

@@ -7,7 +7,7 @@ date is only looked at, which needs no right to create anything.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from threadline.backends import migrate
@@ -27,7 +27,8 @@ async def open_store(
 ) -> Mapping[str, bytes]:
     """Bring the store up to date and return its facts. create: False refuses one that is not. Raises SchemaError."""
     steps = migrate.read(store="postgres")
-    if not await _is_current(connection, sql, steps):
+    applied = await _applied(connection, sql)
+    if not applied or migrate.pending(applied, steps):
         if not create:
             raise SchemaError(
                 f"schema {sql.schema!r} holds no store, or one that is not up to date: `threadline migrate` or setup() "
@@ -36,8 +37,7 @@ async def open_store(
         async with connection.transaction():
             await _do(connection, sql, "lock_migrations", schema=sql.schema)
             await _apply(connection, sql, steps, partitions or 0)
-    found = await _do(connection, sql, "read_facts")
-    facts = {row["key"]: row["value"] for row in found}
+    facts = await _stored_facts(connection, sql)
     _agree(facts, sql, partitions)
     return facts
 
@@ -56,11 +56,33 @@ def checked_partitions(partitions: int | None) -> int | None:
 def script(sql: Sql, partitions: int = 0) -> str:
     """All migrations as one SQL text, for those who run DDL by hand. Raises ValueError."""
     partitions = checked_partitions(partitions) or 0
-    parts = [f'CREATE SCHEMA IF NOT EXISTS "{sql.schema}";', sql["create_migrations"].text + ";"]
-    for step in migrate.read(store="postgres"):
-        parts += [f"-- {step.version:04} {step.name}", *statements(step, sql, partitions)]
-        parts.append(_written_out(sql["add_migration"], _row(step)))
-    parts.append(_written_out(sql["add_facts"], _facts(sql, partitions)))
+    begin = [f'CREATE SCHEMA IF NOT EXISTS "{sql.schema}";', sql["create_migrations"].text + ";"]
+    steps = _written_steps(sql, migrate.read(store="postgres"), partitions)
+    return _in_one([*begin, *steps, _written_out(sql["add_facts"], _facts(sql, partitions))])
+
+
+async def pending_script(connection: Connection, sql: Sql, partitions: int | None) -> str:
+    """What is still to be applied to the store that is there, as one SQL text: all where there is none, only a
+    comment where nothing is to be applied. Only reads. Raises SchemaError."""
+    if not (applied := await _applied(connection, sql)):
+        return script(sql, partitions or 0)
+    steps = migrate.pending(applied, migrate.read(store="postgres"))
+    facts = await _stored_facts(connection, sql)
+    _agree(facts, sql, partitions)
+    if not steps:
+        return _in_one([f"-- Schema {sql.schema!r} is up to date: nothing is to be applied."])
+    return _in_one(_written_steps(sql, steps, int(facts["partitions"])))
+
+
+def _written_steps(sql: Sql, steps: Sequence[Migration], partitions: int) -> Iterator[str]:
+    for step in steps:
+        yield f"-- {step.version:04} {step.name}"
+        yield from statements(step, sql, partitions)
+        # Its number is a key: where somebody else was quicker, the whole text is undone.
+        yield _written_out(sql["add_migration"], _row(step))
+
+
+def _in_one(parts: Iterable[str]) -> str:
     return "BEGIN;\n\n" + "\n\n".join(parts) + "\n\nCOMMIT;\n"
 
 
@@ -87,12 +109,14 @@ def _partitioned(text: str, partitions: int) -> Iterator[str]:
         yield f"CREATE TABLE tl.{name}_p{number} PARTITION OF tl.{name} {bounds}{stored};"
 
 
-async def _is_current(connection: Connection, sql: Sql, steps: Sequence[Migration]) -> bool:
+async def _applied(connection: Connection, sql: Sql) -> list[tuple[Any, ...]]:
+    """What was applied: (version, name, checksum), in order; nothing where there is no store."""
     ((there,),) = await _do(connection, sql, "has_store", migrations=sql.table("migrations"))
-    if not there:
-        return False
-    applied = await _do(connection, sql, "read_migrations")
-    return not migrate.pending([tuple(row) for row in applied], steps)
+    return [tuple(row) for row in await _do(connection, sql, "read_migrations")] if there else []
+
+
+async def _stored_facts(connection: Connection, sql: Sql) -> dict[str, bytes]:
+    return {row["key"]: row["value"] for row in await _do(connection, sql, "read_facts")}
 
 
 async def _apply(
@@ -101,12 +125,8 @@ async def _apply(
     ((there,),) = await _do(connection, sql, "has_schema", schema=sql.schema)
     if not there:
         await connection.execute(f'CREATE SCHEMA "{sql.schema}"')
-    ((migrated,),) = await _do(connection, sql, "has_store", migrations=sql.table("migrations"))
-    applied: list[tuple[Any, ...]] = []
-    if migrated:
-        applied = [tuple(row) for row in await _do(connection, sql, "read_migrations")]
-        stored = {row["key"]: row["value"] for row in await _do(connection, sql, "read_facts")}
-        partitions = int(stored["partitions"])
+    if applied := await _applied(connection, sql):
+        partitions = int((await _stored_facts(connection, sql))["partitions"])
     else:
         await connection.execute(sql["create_migrations"].text)
     for step in migrate.pending(applied, steps):

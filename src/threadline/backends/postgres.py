@@ -86,7 +86,10 @@ class PostgresBackend(Backend):
         self._sql = Sql(schema, user_ids)
         self._link = Link(Dsn(dsn), pool, config)
         self._commits = Commits(
-            self._sql, projected=projection is not None, relaxed=relaxed, now=self._now
+            self._sql,
+            projected=projection is not None,
+            relaxed=relaxed,
+            now=lambda: self.now_us() if self.now_us else None,
         )
         self._joins = Joins(self._link, self._commits)
         self.now_us: Callable[[], int] | None = None
@@ -108,6 +111,12 @@ class PostgresBackend(Backend):
         facts = await self._call(work)
         told = {"schema": self._sql.schema, "partitions": int(facts["partitions"]), "durable": True}
         return StoreInfo(facts["salt"], told)
+
+    async def pending_sql(self) -> str:
+        """What is still to be applied to the store, see `pg_migrate.pending_script`; nothing is changed."""
+        return await self._call(
+            lambda connection: pg_migrate.pending_script(connection, self._sql, self._partitions)
+        )
 
     async def close(self) -> None:
         self._closed = True
@@ -215,12 +224,9 @@ class PostgresBackend(Backend):
     async def summarize(self, query: ThreadQuery, key: bytes | None = None) -> Summary:
         return await self._read(lambda r: r.summarize(query, key))
 
-    def _now(self) -> int | None:
-        return self.now_us() if self.now_us else None
-
     async def _read(self, read: Callable[[Reader], Awaitable[T]]) -> T:
         async def work(connection: Connection) -> T:
-            return await read(Reader(self._sql, connection, self._now()))
+            return await read(Reader(self._sql, connection, self._commits.now()))
 
         deadline = clock.monotonic() + self._timeout
         try:

@@ -12,8 +12,10 @@ from threadline.cache import SharedCache
 from threadline.caches.local import LocalCache
 from threadline.checkpointer.base import BaseCheckpointer
 from threadline.checkpointer.messages import projection
+from threadline.checkpointer.sync import face
 from threadline.codec.envelope import Codec
 from threadline.history.retention import RetentionPolicy
+from threadline.telemetry import operation
 
 
 class PgCheckpointer(BaseCheckpointer):
@@ -87,6 +89,7 @@ class PgCheckpointer(BaseCheckpointer):
             max_threads=max_cached_threads,
             close_given=release_resources,
         )
+        self._postgres = backend
         super().__init__(
             backend,
             LocalCache(),
@@ -106,8 +109,17 @@ class PgCheckpointer(BaseCheckpointer):
         partitions: int = 0,
     ) -> str:
         """The SQL that makes a store in an empty schema, in one transaction, for those who run DDL by hand. Arguments
-        as above; ValueError for those that cannot be."""
+        as above; ValueError for those that cannot be. `apending_sql` tells what a store that is there still needs."""
         return pg_migrate.script(Sql(schema, user_id_type), partitions)
+
+    @operation
+    async def apending_sql(self) -> str:
+        """The SQL that brings the database's store up to date, in one transaction, for those who run DDL by hand: all
+        of it where there is no store yet, only a comment where nothing is to be done. Changes nothing. Raises
+        SchemaError for a store that a newer version has made, or that has other user ids or partitions."""
+        return await self._postgres.pending_sql()
+
+    pending_sql = face(apending_sql)
 
 
 def _shared_cache(

@@ -12,9 +12,12 @@ from threadline.cli.options import (
     Db,
     FilePlace,
     Json,
+    PgPlace,
+    Place,
     Refusal,
     Schema,
     UserIdType,
+    asked_place,
     find_place,
     opened,
     pg_class,
@@ -28,7 +31,9 @@ def migrate(
     sql: Annotated[
         bool,
         typer.Option(
-            "--sql", metavar="", help="Print the SQL of a new PostgreSQL store, and run nothing."
+            "--sql",
+            metavar="",
+            help="Print SQL for PostgreSQL and run nothing: what the store still needs; without --db all of it.",
         ),
     ] = False,
     partitions: Annotated[
@@ -58,7 +63,7 @@ def migrate(
         as_json=as_json or common.as_json,
     )
     if sql:
-        _print_sql(common, partitions or 0)
+        _print_sql(common, asked_place(context, db), partitions)
         return
     place = find_place(common, db)
     if not isinstance(place, FilePlace):
@@ -78,9 +83,31 @@ def migrate(
     print(f"{plain(str(place))} is up to date")
 
 
-def _print_sql(common: Common, partitions: int) -> None:
+def _print_sql(common: Common, place: Place | None, partitions: int | None) -> None:
+    if isinstance(place, FilePlace):
+        raise Refusal("--sql is for PostgreSQL, and the store is a file")
     with refusals():
-        text = pg_class().migration_sql(
-            schema=common.schema, user_id_type=common.user_ids.value, partitions=partitions
-        )
+        if place is None:
+            text = pg_class().migration_sql(
+                schema=common.schema,
+                user_id_type=common.user_ids.value,
+                partitions=partitions or 0,
+            )
+        else:
+            place = replace(place, schema=common.schema, user_ids=common.user_ids)
+            text = _pending_sql(place, partitions)
     print(text, end="")
+
+
+def _pending_sql(place: PgPlace, partitions: int | None) -> str:
+    store = pg_class()(
+        place.dsn,
+        schema=place.schema,
+        user_id_type=place.user_ids.value,
+        partitions=partitions,
+        create=False,
+    )
+    try:
+        return store.pending_sql()
+    finally:
+        store.release()
