@@ -90,11 +90,13 @@ demo: setup ## the main job, end to end, in under 20 seconds; PG=1: on PostgreSQ
 soak: setup ## the long forms of the crash, concurrency and state-machine tests
 	THREADLINE_SOAK=1 $(PY) -m pytest -m soak --timeout=7200 $(ARGS)
 
-bench: $(PEERS)/.ready ## everything, beside the peers, an hour or so; writes docs/benchmarks.md. CONVERSATIONS=file.jsonl
+bench: $(PEERS)/.ready ## everything, beside the peers, an hour or so; writes docs/benchmarks.md. CONVERSATIONS=file.jsonl, ARGS="--minutes 50"
 	$(PEERS)/bin/python benchmarks/run.py $(if $(CONVERSATIONS),--conversations "$(CONVERSATIONS)") $(ARGS)
 
-bench-quick: $(PEERS)/.ready ## a taste of it in three minutes; writes benchmarks/results/
-	$(PEERS)/bin/python benchmarks/run.py --quick $(ARGS)
+# In the peers' environment where `make bench` has built it, else in .venv, which has LangGraph's savers; nothing is
+# downloaded for it. Peers that are not there are named.
+bench-quick: setup ## a taste of it in three minutes, with the peers that are there; writes benchmarks/results/
+	$(if $(wildcard $(PEERS)/.ready),$(PEERS)/bin/python,$(PY)) benchmarks/run.py --quick $(ARGS)
 
 # Their Python is that of .venv; 10xgraph needs 3.12: make bench PEERS_PYTHON=python3.12
 $(PEERS)/.ready: $(wildcard benchmarks/peers/*.txt) benchmarks/peers/install.py | setup

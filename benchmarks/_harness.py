@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import math
 import os
 import platform
 import random
@@ -46,6 +47,46 @@ def noise(size: int, dice: random.Random) -> str:
     return "".join(dice.choices(_LETTERS, k=size))
 
 
+class Limit:
+    """How long a program may take, the part of that which is played now, and what had to be left out, in words."""
+
+    def __init__(self) -> None:
+        self.cuts: list[str] = []
+        self._ends = self._part_ends = math.inf
+
+    def minutes(self, minutes: float | None) -> None:
+        """The program may take so long; None: as long as it takes."""
+        self._ends = math.inf if minutes is None else time.perf_counter() + 60 * minutes
+        self._part_ends = self._ends
+
+    def part(self, share: float) -> None:
+        """A part begins that may take this share (0 to 1) of what is left."""
+        now = time.perf_counter()
+        self._part_ends = now + max(0.0, self._ends - now) * share
+
+    @property
+    def left(self) -> float:
+        """Seconds that this part has; 0 when there are none."""
+        return max(0.0, self._part_ends - time.perf_counter())
+
+    @property
+    def over(self) -> bool:
+        """Whether this part has no time any more."""
+        return self.left == 0.0
+
+    def cut(self, words: str) -> None:
+        """Something was left out for want of time."""
+        if words not in self.cuts:
+            self.cuts.append(words)
+            print(f"  cut: {words}", flush=True)
+
+
+#: That of this program.
+LIMIT = Limit()
+#: So many rounds are played whatever the time.
+LEAST_ROUNDS = 10
+
+
 class Processor:
     """Time on the processor, here and in the processes named: what a busy machine does not stretch. Linux only; 0
     elsewhere. `spent` has (here, there) in seconds for each call that `in_turn` was given."""
@@ -71,10 +112,13 @@ async def in_turn(
     rounds: int, calls: Mapping[str, Call], *, warm: int = 5, processor: Processor | None = None
 ) -> Samples:
     """The seconds of each call, one of each after the other; the first `warm` rounds are not counted. Each call is
-    given the number of its round."""
+    given the number of its round. When the time of the part is over it ends, after at least 10 rounds."""
     samples: Samples = {name: [] for name in calls}
     order = list(calls.items())
     for number in range(warm + rounds):
+        if number >= warm + LEAST_ROUNDS and LIMIT.over:
+            LIMIT.cut(f"{number - warm} rounds instead of {rounds}: {', '.join(calls)}")
+            break
         for name, call in order:
             before = processor.now() if processor else None
             begun = time.perf_counter()

