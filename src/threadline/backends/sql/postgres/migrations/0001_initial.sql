@@ -136,7 +136,9 @@ CREATE TABLE tl.entries (
 ) by thread_key ();
 ALTER TABLE tl.entries ALTER COLUMN payload SET STORAGE EXTERNAL;
 CREATE UNIQUE INDEX threadline_entries_by_ext_id ON tl.entries (thread_key, ns, ext_id) WHERE ext_id IS NOT NULL;
-CREATE INDEX threadline_entries_by_words ON tl.entries USING gin (words) WHERE words IS NOT NULL;
+-- New words wait in a list within the index. Its pages are never given back: by default there may be 4 MB of them.
+CREATE INDEX threadline_entries_by_words ON tl.entries USING gin (words) WITH (gin_pending_list_limit = 256)
+    WHERE words IS NOT NULL;
 
 -- Keyed rows that are really overwritten and never in history. `key`: UTF-8, compared by bytes.
 CREATE TABLE tl.slots (
