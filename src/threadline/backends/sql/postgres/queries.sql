@@ -707,33 +707,37 @@ SELECT s.kind, s.key, s.payload, s.meta, s.key_id, s.expires_at
 -- The threads of a tenant and app, most recent activity first.
 SELECT {{thread}}
   FROM tl.threads AS t
- WHERE t.live AND t.tenant = :tenant AND t.app = :app AND (t.activity_at, t.thread_key) < (:after_at, :after_key)
+ WHERE t.live AND t.tenant = :tenant AND t.app = :app AND t.active_on <= :after_at::bigint >> 26
+   AND (t.activity_at, t.thread_key) < (:after_at, :after_key)
    AND {{with_terms}}
- ORDER BY t.activity_at DESC, t.thread_key DESC LIMIT :limit OFFSET :offset
+ ORDER BY t.active_on DESC, t.activity_at DESC, t.thread_key DESC LIMIT :limit OFFSET :offset
 
 -- threads_oldest --
 -- The threads of a tenant and app, oldest activity first.
 SELECT {{thread}}
   FROM tl.threads AS t
- WHERE t.live AND t.tenant = :tenant AND t.app = :app AND (t.activity_at, t.thread_key) > (:after_at, :after_key)
+ WHERE t.live AND t.tenant = :tenant AND t.app = :app AND t.active_on >= :after_at::bigint >> 26
+   AND (t.activity_at, t.thread_key) > (:after_at, :after_key)
    AND {{with_terms}}
- ORDER BY t.activity_at, t.thread_key LIMIT :limit OFFSET :offset
+ ORDER BY t.active_on, t.activity_at, t.thread_key LIMIT :limit OFFSET :offset
 
 -- user_threads_newest --
 -- The threads of an owner in a tenant and app, most recent activity first.
 SELECT {{thread}}
   FROM tl.threads AS t
  WHERE t.live AND t.tenant = :tenant AND t.app = :app AND t.owner = :user
+   AND t.active_on <= :after_at::bigint >> 26
    AND (t.activity_at, t.thread_key) < (:after_at, :after_key) AND {{with_terms}}
- ORDER BY t.activity_at DESC, t.thread_key DESC LIMIT :limit OFFSET :offset
+ ORDER BY t.active_on DESC, t.activity_at DESC, t.thread_key DESC LIMIT :limit OFFSET :offset
 
 -- user_threads_oldest --
 -- The threads of an owner in a tenant and app, oldest activity first.
 SELECT {{thread}}
   FROM tl.threads AS t
  WHERE t.live AND t.tenant = :tenant AND t.app = :app AND t.owner = :user
+   AND t.active_on >= :after_at::bigint >> 26
    AND (t.activity_at, t.thread_key) > (:after_at, :after_key) AND {{with_terms}}
- ORDER BY t.activity_at, t.thread_key LIMIT :limit OFFSET :offset
+ ORDER BY t.active_on, t.activity_at, t.thread_key LIMIT :limit OFFSET :offset
 
 -- all_threads_newest --
 -- The threads of all tenants or apps, most recent activity first.
