@@ -168,7 +168,7 @@ async def reads(dsn: str, cache_url: str, rounds: int) -> list[Figure]:
     ):
         size = await connection.fetchval(
             "SELECT (SELECT sum(octet_length(payload)) FROM public.threadline_log_rows) "
-            "/ (SELECT count(DISTINCT thread_key) FROM public.threadline_log_rows)"
+            "/ (SELECT count(DISTINCT thread) FROM public.threadline_log_rows)"
         )
         await connection.execute(INSERT, b"read", 1, KB)
         for thread in range(rounds + 5):

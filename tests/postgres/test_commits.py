@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import random
 from collections.abc import Sequence
 from typing import Any
@@ -11,8 +12,9 @@ import asyncpg
 import pytest
 
 from threadline import Message, PgCheckpointer
-from threadline.backend import Batch, Slot, SlotIs, SlotPut
+from threadline.backend import Batch, Head, Reason, Refused, Slot, SlotIs, SlotPut, SlotQuery
 from threadline.backends import pg_steps
+from threadline.backends.postgres import PostgresBackend
 from threadline.errors import LeaseLostError
 
 
@@ -106,3 +108,25 @@ async def test_commits_close_in_time_leave_the_indexes_of_threads_as_they_are(pg
     # Lists go by 67 seconds: at most once in this time another began.
     assert moved == 19
     assert in_place >= 18
+
+
+async def test_a_thread_whose_key_begins_as_another_s_is_refused_and_sees_nothing(
+    empty_store: str,
+) -> None:
+    async with PgCheckpointer(empty_store) as checkpointer:
+        one, other = await batches(checkpointer, ["one", "other"])
+    alike = dataclasses.replace(other, key=one.key[:8] + bytes(8))
+    backend = PostgresBackend(empty_store)
+    try:
+        await backend.commit([one])
+        for several in ([alike], [alike, dataclasses.replace(other, op_id=bytes(16))]):
+            with pytest.raises(Refused) as refused:
+                await backend.commit(several)
+            assert refused.value.reason is Reason.NAMES
+        assert await backend.read_head(alike.key, alike.ns, None) == Head()
+        assert await backend.read_slots(alike.key, alike.ns, None, SlotQuery("k")) == []
+        assert await backend.read_namespaces(alike.key, None) == []
+        assert [each["threads"] for each in await backend.measure([alike.key])] == [0]
+        assert len(await backend.read_slots(one.key, one.ns, None, SlotQuery("k"))) == 1
+    finally:
+        await backend.close()

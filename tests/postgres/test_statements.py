@@ -47,10 +47,10 @@ def scans(plan: dict[str, Any]) -> Iterator[str]:
 #: So many threads with a message each that a planner thinks of indexes.
 FILL = """
 INSERT INTO "some schema".threadline_threads
-SELECT int8send(n), true, '', '', n::text, NULL, '', 1, 0, 1, NULL, NULL, NULL, 0, n, n, 1, 0
+SELECT n, int8send(n), true, '', '', n::text, NULL, '', 1, 0, 1, NULL, NULL, NULL, 0, n, n, 1, 0
   FROM generate_series(1, 5000) AS n;
 INSERT INTO "some schema".threadline_entries
-SELECT int8send(n), '', 1, NULL, NULL, NULL, '', NULL, true, array_to_tsvector(ARRAY[n::text, 'word']),
+SELECT n, '', 1, NULL, NULL, NULL, '', NULL, true, array_to_tsvector(ARRAY[n::text, 'word']),
        NULL, NULL, 0, n, ''
   FROM generate_series(1, 5000) AS n;
 ANALYZE;

@@ -165,7 +165,8 @@ class Commits:
 
     async def done(self, connection: Connection, batch: Batch) -> Commit | None:
         """The result of this batch if it was committed before. Raises Refused for another user's."""
-        row = await self.one(connection, "find_operation", key=batch.key, op_id=batch.op_id)
+        place = rows.place(batch.key, batch.ns)
+        row = await self.one(connection, "find_operation", **place, op_id=batch.op_id)
         if row is None:
             return None
         facts = await self.facts(connection, batch)
@@ -175,15 +176,15 @@ class Commits:
 
     async def facts(self, connection: Connection, batch: Batch) -> Row | None:
         """What is there: the thread's row and the head's."""
-        return await self.one(connection, "commit_facts", key=batch.key, ns=rows.short(batch.ns))
+        return await self.one(connection, "commit_facts", **rows.place(batch.key, batch.ns))
 
     async def judge(self, connection: Connection, batch: Batch, facts: Row | None) -> None:
         """Raise Refused unless the batch may be committed onto what is there."""
         fenced = False
         for each in batch.requires_slots:
-            place = {"key": batch.key, "ns": rows.short(batch.ns), "kind": each.kind}
+            slot = {"kind": each.kind, "slot": each.key.encode(), "now": self.now()}
             there = await self.one(
-                connection, "find_slot", **place, slot=each.key.encode(), now=self.now()
+                connection, "find_slot", **rows.place(batch.key, batch.ns), **slot
             )
             fenced = fenced or there is None or there["payload"] != each.payload
         if facts is None:
@@ -194,7 +195,8 @@ class Commits:
     async def trim(self, connection: Connection, batch: Batch, commit: Commit) -> None:
         """Now and then, forget results that nobody asks for again."""
         if commit.rev % TRIM_EVERY == 0:
-            await self.do(connection, "trim_journal", key=batch.key, before=commit.at - JOURNAL_US)
+            place = rows.place(batch.key, batch.ns)
+            await self.do(connection, "trim_journal", **place, before=commit.at - JOURNAL_US)
 
     async def one(self, connection: Connection, name: str, /, **parameters: Any) -> Row | None:
         """The first row of a query."""

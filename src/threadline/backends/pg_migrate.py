@@ -16,7 +16,7 @@ from threadline.backends.pg_link import Connection
 from threadline.backends.pg_sql import Sql, Statement
 from threadline.errors import SchemaError
 
-_TABLE = re.compile(r"CREATE TABLE tl\.(\w+) (.*)\) by thread_key \((.*)\);", re.DOTALL)
+_TABLE = re.compile(r"CREATE TABLE tl\.(\w+) (.*)\) by thread \((.*)\);", re.DOTALL)
 _COMMENT = re.compile(r"^--.*\n", re.MULTILINE)
 #: The most hash partitions of a table.
 MOST_PARTITIONS = 1024
@@ -103,7 +103,7 @@ def _partitioned(text: str, partitions: int) -> Iterator[str]:
     if partitions == 0:
         yield f"CREATE TABLE tl.{name} {columns}){stored};"
         return
-    yield f"CREATE TABLE tl.{name} {columns}) PARTITION BY HASH (thread_key);"
+    yield f"CREATE TABLE tl.{name} {columns}) PARTITION BY HASH (thread);"
     for number in range(partitions):
         bounds = f"FOR VALUES WITH (MODULUS {partitions}, REMAINDER {number})"
         yield f"CREATE TABLE tl.{name}_p{number} PARTITION OF tl.{name} {bounds}{stored};"

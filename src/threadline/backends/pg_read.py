@@ -36,7 +36,7 @@ _MOST: Final = 2**63 - 1
 #: Where the columns of the thread and of the checkpoint lie in what a read of a head gives; and those of a hit.
 _THREAD, _CHECKPOINT = slice(2, 18), slice(21, 36)
 _HIT_ENTRY, _HIT_THREAD = slice(1, 13), slice(13, 29)
-_CURSOR = (("at", 8), ("key", 16), ("ns", 8), ("seq", 8))
+_CURSOR = ("at", "thread", "ns", "seq")
 
 
 class Reader:
@@ -47,7 +47,7 @@ class Reader:
 
     def place(self, key: bytes, ns: bytes, user: str | None) -> dict[str, Any]:
         """The parameters that every read of a thread has."""
-        return {"key": key, "ns": pg_rows.short(ns), "user": self.owner(user)}
+        return {**pg_rows.place(key, ns), "user": self.owner(user)}
 
     def owner(self, user: str | None) -> str | int | None:
         """The value of the owner column. Raises ValueError."""
@@ -171,7 +171,7 @@ class Reader:
         at, key = query.after or ((-1, b"") if query.oldest else (_MOST, b""))
         cursor = {
             "after_at": at,
-            "after_key": key,
+            "after_thread": pg_rows.number_of(key),
             "limit": query.limit,
             "offset": query.offset,
         }
@@ -198,16 +198,18 @@ class Reader:
             ((*sizes,),) = await self._all("measure_all")
             ((whole,),) = await self._all("store_bytes", schema=self._sql.schema)
             return [{**_sizes(sizes), "store_bytes": whole}]
-        found = await self._all("measure_threads", keys=list(keys))
+        threads = list(map(pg_rows.number_of, keys))
+        found = await self._all("measure_threads", threads=threads, keys=list(keys))
         by_key = {key: _sizes(sizes) for key, *sizes in found}
         return [by_key.get(key) or _sizes([0] * len(_MEASURED)) for key in keys]
 
     async def summarize(self, query: ThreadQuery, key: bytes | None) -> Summary:
         """See `Backend.summarize`."""
         asked = {"tenant": query.tenant, "app": query.app, "user": self.owner(query.user)}
+        of = {"key": key, "thread": pg_rows.number_of(key or b"")}
         parts = ("threads", "messages", "checkpoints", "tools", "tokens")
         async with self._connection.transaction(isolation="repeatable_read", readonly=True):
-            found = [await self._all(f"summary_{part}", **asked, key=key) for part in parts]
+            found = [await self._all(f"summary_{part}", **asked, **of) for part in parts]
         (count, total, longest), (tokens,) = found[0][0], found[4]
         return Summary(
             threads=count,
@@ -269,22 +271,21 @@ def _asked(at: At | None, known: Known | None) -> tuple[str, dict[str, Any]]:
 
 def _behind(before: int | None) -> dict[str, Any]:
     """The place of a hit, from the number that stands for it: time, thread, namespace and position in one."""
-    cursor: dict[str, Any] = {f"before_{name}": None for name, _ in _CURSOR}
     if before is None:
-        return cursor
-    for name, size in reversed(_CURSOR):
-        before, part = divmod(before, 1 << 8 * size)
-        cursor[f"before_{name}"] = part if name in ("at", "seq") else part.to_bytes(size, "big")
-    cursor["before_ns"] = pg_rows.short(cursor["before_ns"])
-    return cursor
+        return {f"before_{name}": None for name in _CURSOR}
+    rest, seq = divmod(before, 1 << 64)
+    rest, ns = divmod(rest, 1 << 64)
+    at, thread = divmod(rest, 1 << 64)
+    place = (at, thread - 2**63, pg_rows.short(ns.to_bytes(8, "big")), seq)
+    return {f"before_{name}": part for name, part in zip(_CURSOR, place, strict=True)}
 
 
 def _hit(row: Any) -> tuple[int, ThreadRow, Entry]:
     columns, ns = tuple(row), row["ns"] or bytes(8)
     thread, entry = pg_rows.thread_row(columns[_HIT_THREAD]), pg_rows.entry_row(columns[_HIT_ENTRY])
     cursor = entry.created_at
-    for part, size in ((thread.key, 16), (ns, 8)):
-        cursor = cursor << 8 * size | int.from_bytes(part, "big")
+    for part in (thread.key[:8], ns):
+        cursor = cursor << 64 | int.from_bytes(part, "big")
     return cursor << 64 | entry.seq, thread, entry
 
 

@@ -42,6 +42,16 @@ def short(ns: bytes) -> bytes:
     return b"" if ns == _DEFAULT_NS else ns
 
 
+def number_of(key: bytes) -> int:
+    """What stands for a thread in the keys of all tables: the first 8 bytes of its key, in their order."""
+    return int.from_bytes(key[:8], "big") - 2**63
+
+
+def place(key: bytes, ns: bytes) -> dict[str, Any]:
+    """The parameters that name a thread and a namespace."""
+    return {"key": key, "thread": number_of(key), "ns": short(ns)}
+
+
 def owner_in(user: str | None, user_ids: UserIds) -> str | int | None:
     """The value of the owner column for a canonical user. Raises ValueError for one that does not fit it."""
     if user is None:
@@ -105,8 +115,7 @@ def thread_parameters(batch: Batch, user_ids: UserIds, now: int | None) -> dict[
     tenant, app, thread_id = batch.names
     said, expected = batch.thread, batch.expected
     return {
-        "key": batch.key,
-        "ns": short(batch.ns),
+        **place(batch.key, batch.ns),
         "tenant": tenant,
         "app": app,
         "thread_id": thread_id,

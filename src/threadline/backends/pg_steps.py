@@ -62,7 +62,9 @@ async def _lock(commits: Commits, connection: Connection, batches: Sequence[Batc
         if batch.copy is not None:
             wanted.setdefault(batch.copy.key, "hold_source")
     return {
-        key for key, how in sorted(wanted.items()) if await commits.do(connection, how, key=key)
+        key
+        for key, how in sorted(wanted.items())
+        if await commits.do(connection, how, thread=rows.number_of(key))
     }
 
 
@@ -75,7 +77,7 @@ class _Steps:
     ) -> None:
         self._commits, self._connection, self._batch = commits, connection, batch
         self._locked = locked
-        self._place = {"key": batch.key, "ns": rows.short(batch.ns)}
+        self._place = rows.place(batch.key, batch.ns)
 
     async def commit(self) -> Commit:
         commits, connection, batch = self._commits, self._connection, self._batch
@@ -143,14 +145,14 @@ class _Steps:
 
     async def _copy(self, source: CopyFrom, last_seq: int) -> tuple[int, int]:
         """Copy from another thread: how many positions the entries took, and how many are new."""
-        place = {"key": source.key, "ns": rows.short(source.ns)}
-        facts = await self._commits.one(self._connection, "commit_facts", **place)
+        there = rows.place(source.key, source.ns)
+        facts = await self._commits.one(self._connection, "commit_facts", **there)
         self._check_locked(source.key, facts)
         if facts is None or not facts["live"] or facts["incarnation"] != source.incarnation:
             raise Refused(Reason.MISSING)
         if not source.is_as_read(facts["gc"], facts["last_version"]):
             raise Refused(Reason.STALE)
-        origin = {"source": source.key, "source_ns": rows.short(source.ns)}
+        origin = {"source": there["thread"], "source_ns": there["ns"]}
         log, start, stop = ([each[n] for each in source.ranges] for n in range(3))
         await self._do("copy_rows", **origin, log=log, start=start, stop=stop)
         await self._do("copy_blobs", **origin, ids=list(source.blobs))

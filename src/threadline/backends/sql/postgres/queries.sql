@@ -59,10 +59,10 @@ SELECT set_config('synchronous_commit', 'off', true)
 -- lock_row --
 -- The thread's row, locked, if a commit may be made onto it as it is.
 -- part: of put
-SELECT thread_key, incarnation, rev, last_seq + :taken::bigint AS last_seq,
+SELECT thread, incarnation, rev, last_seq + :taken::bigint AS last_seq,
        greatest(coalesce(:now::bigint, {{clock}}), activity_at) AS at
   FROM tl.threads
- WHERE thread_key = :key AND live AND tenant = :tenant AND app = :app AND thread_id = :thread_id
+ WHERE thread = :thread AND live AND tenant = :tenant AND app = :app AND thread_id = :thread_id
    AND (:user::owner_type IS NULL OR owner = :user)
    AND (:requires::bytea IS NULL OR incarnation = :requires)
    AND (:known::bytea IS NULL OR incarnation = :known)
@@ -82,26 +82,26 @@ FOR NO KEY UPDATE SKIP LOCKED
 -- move_head --
 -- Compare and set the head; without `expected` it only has to be there.
 -- part: of put
-INSERT INTO tl.heads AS h (thread_key, ns, namespace, head_version, last_version, marks)
-SELECT t.thread_key, :ns, :namespace, coalesce(:version::bigint, 0), coalesce(:version, 0), :marks
+INSERT INTO tl.heads AS h (thread, ns, namespace, head_version, last_version, marks)
+SELECT t.thread, :ns, :namespace, coalesce(:version::bigint, 0), coalesce(:version, 0), :marks
   FROM t
  WHERE {{fence}}
    AND (:expected::bigint IS NULL OR (:expected = 0 AND :last_version::bigint = 0)
-        OR EXISTS (SELECT FROM tl.heads AS x WHERE x.thread_key = :key AND x.ns = :ns))
-    ON CONFLICT (thread_key, ns) DO UPDATE
+        OR EXISTS (SELECT FROM tl.heads AS x WHERE x.thread = :thread AND x.ns = :ns))
+    ON CONFLICT (thread, ns) DO UPDATE
    SET namespace = excluded.namespace, head_version = coalesce(:version, h.head_version),
        last_version = coalesce(:version, h.last_version),
        marks = CASE WHEN excluded.marks = '' THEN h.marks ELSE excluded.marks END
  WHERE :expected IS NULL OR (h.head_version = :expected AND h.last_version = :last_version)
-RETURNING h.thread_key
+RETURNING h.thread
 
 -- hold_slots --
 -- The slots that the commit requires, as they are now that the thread's row is locked; `t.at` may be from before that.
 -- part: of put
 SELECT s.key
   FROM t, unnest(:fence_kind::text[], :fence_key::bytea[], :fence_payload::bytea[]) AS n (kind, key, payload)
-  JOIN tl.slots AS s ON s.thread_key = :key AND s.ns = :ns AND s.kind = n.kind AND s.key = n.key
- WHERE s.thread_key = t.thread_key AND s.payload = n.payload
+  JOIN tl.slots AS s ON s.thread = :thread AND s.ns = :ns AND s.kind = n.kind AND s.key = n.key
+ WHERE s.thread = t.thread AND s.payload = n.payload
    AND (s.expires_at IS NULL OR s.expires_at > greatest(t.at, coalesce(:now::bigint, {{clock}})))
    FOR KEY SHARE OF s
 
@@ -113,20 +113,20 @@ SELECT s.key
 -- add_checkpoint --
 -- One version.
 -- part: of put
-INSERT INTO tl.checkpoints (thread_key, ns, version, parent_version, base, kind, ext_id, name, run_id, op_id, refs,
+INSERT INTO tl.checkpoints (thread, ns, version, parent_version, base, kind, ext_id, name, run_id, op_id, refs,
                             blob_refs, digest, key_id, bytes, created_at, terms, payload)
-SELECT t.thread_key, :ns, :version, :parent_version, :base, :state_kind, :ext_id, :name, :run_id, :state_op_id, :refs,
+SELECT t.thread, :ns, :version, :parent_version, :base, :state_kind, :ext_id, :name, :run_id, :state_op_id, :refs,
        :blob_refs, :digest, :key_id, :bytes, coalesce(:created_at, t.at), :terms, :payload
   FROM t, h
 
 -- put_rows --
 -- Items of logs; in place when a row begins there already.
 -- part: of put
-INSERT INTO tl.log_rows (thread_key, ns, log, start, count, kind, key_id, p_start, p_end, payload)
-SELECT t.thread_key, :ns, n.*
+INSERT INTO tl.log_rows (thread, ns, log, start, count, kind, key_id, p_start, p_end, payload)
+SELECT t.thread, :ns, n.*
   FROM t, h, unnest(:row_log::integer[], :row_start::integer[], :row_count::integer[], :row_kind::smallint[],
                     :row_key_id::integer[], :row_p_start::bytea[], :row_p_end::bytea[], :row_payload::bytea[]) AS n
-    ON CONFLICT (thread_key, ns, log, start) DO UPDATE
+    ON CONFLICT (thread, ns, log, start) DO UPDATE
    SET count = excluded.count, kind = excluded.kind, key_id = excluded.key_id, p_start = excluded.p_start,
        p_end = excluded.p_end, payload = excluded.payload
 
@@ -135,23 +135,23 @@ SELECT t.thread_key, :ns, n.*
 -- part: of put
 DELETE FROM tl.log_rows AS l
  USING t, h, unnest(:merged_log::integer[], :merged_start::integer[], :merged_end::integer[]) AS m (log, start, stop)
- WHERE l.thread_key = t.thread_key AND l.thread_key = :key AND l.ns = :ns AND l.log = m.log
+ WHERE l.thread = t.thread AND l.thread = :thread AND l.ns = :ns AND l.log = m.log
    AND l.start > m.start AND l.start < m.stop
 
 -- add_blobs --
 -- Large fields, unless they are there.
 -- part: of put
-INSERT INTO tl.blobs (thread_key, ns, id, key_id, payload)
-SELECT t.thread_key, :ns, n.*
+INSERT INTO tl.blobs (thread, ns, id, key_id, payload)
+SELECT t.thread, :ns, n.*
   FROM t, h, unnest(:blob_id::bytea[], :blob_key_id::integer[], :blob_payload::bytea[]) AS n
-    ON CONFLICT (thread_key, ns, id) DO NOTHING
+    ON CONFLICT (thread, ns, id) DO NOTHING
 
 -- put_entries --
 -- Entries: at the end, or in place when their id is there; metadata stays where a replacement brings none.
 -- part: of put
-INSERT INTO tl.entries AS e (thread_key, ns, seq, ext_id, kind, role, digest, search, derived, words, meta, terms,
+INSERT INTO tl.entries AS e (thread, ns, seq, ext_id, kind, role, digest, search, derived, words, meta, terms,
                              key_id, created_at, payload, facts)
-SELECT t.thread_key, :ns, t.last_seq + n.position, n.ext_id, n.kind, n.role, n.digest, n.search, n.derived,
+SELECT t.thread, :ns, t.last_seq + n.position, n.ext_id, n.kind, n.role, n.digest, n.search, n.derived,
        array_to_tsvector(string_to_array(n.words, ' ')), n.meta, n.terms::bigint[], n.key_id,
        coalesce(n.created_at, t.at), n.payload, n.facts
   FROM t, h, unnest(:entry_ext_id::text[], :entry_kind::text[], :entry_role::text[], :entry_digest::bytea[],
@@ -160,7 +160,7 @@ SELECT t.thread_key, :ns, t.last_seq + n.position, n.ext_id, n.kind, n.role, n.d
                     :entry_payload::bytea[], :entry_facts::text[])
        WITH ORDINALITY AS n (ext_id, kind, role, digest, search, derived, words, meta, terms, key_id, created_at,
                              payload, facts, position)
-    ON CONFLICT (thread_key, ns, ext_id) WHERE ext_id IS NOT NULL DO UPDATE
+    ON CONFLICT (thread, ns, ext_id) WHERE ext_id IS NOT NULL DO UPDATE
    SET kind = {{ignored}} e.kind ELSE excluded.kind END, role = {{ignored}} e.role ELSE excluded.role END,
        digest = {{ignored}} e.digest ELSE excluded.digest END, search = {{ignored}} e.search ELSE excluded.search END,
        derived = {{ignored}} e.derived ELSE excluded.derived END, words = {{ignored}} e.words ELSE excluded.words END,
@@ -178,12 +178,12 @@ CASE WHEN e.ext_id = ANY (:ignored::text[]) THEN
 -- put_slots --
 -- Slots; those of `absent` only where there is none, or an expired one.
 -- part: of put
-INSERT INTO tl.slots AS s (thread_key, ns, kind, key, key_id, expires_at, meta, payload)
-SELECT t.thread_key, :ns, n.kind, n.key, n.key_id, coalesce(t.at + n.ttl, n.expires_at), n.meta, n.payload
+INSERT INTO tl.slots AS s (thread, ns, kind, key, key_id, expires_at, meta, payload)
+SELECT t.thread, :ns, n.kind, n.key, n.key_id, coalesce(t.at + n.ttl, n.expires_at), n.meta, n.payload
   FROM t, h, unnest(:slot_kind::text[], :slot_key::bytea[], :slot_key_id::integer[], :slot_expires_at::bigint[],
                     :slot_ttl::bigint[], :slot_meta::bytea[], :slot_payload::bytea[])
        AS n (kind, key, key_id, expires_at, ttl, meta, payload)
-    ON CONFLICT (thread_key, ns, kind, key) DO UPDATE
+    ON CONFLICT (thread, ns, kind, key) DO UPDATE
    SET key_id = excluded.key_id, expires_at = excluded.expires_at, meta = excluded.meta, payload = excluded.payload
  WHERE s.expires_at <= coalesce(:now::bigint, {{clock}})
     OR NOT EXISTS (SELECT FROM unnest(:absent_kind::text[], :absent_key::bytea[]) AS a (kind, key)
@@ -195,13 +195,13 @@ RETURNING s.kind, s.key
 -- part: of put
 DELETE FROM tl.thread_terms AS x
  USING t, h
- WHERE x.thread_key = t.thread_key AND x.thread_key = :key AND x.term <> ALL (:thread_terms::bigint[])
+ WHERE x.thread = t.thread AND x.thread = :thread AND x.term <> ALL (:thread_terms::bigint[])
 
 -- add_thread_terms --
 -- What it says now.
 -- part: of put
-INSERT INTO tl.thread_terms (thread_key, term)
-SELECT t.thread_key, n.term FROM t, h, unnest(:thread_terms::bigint[]) AS n (term)
+INSERT INTO tl.thread_terms (thread, term)
+SELECT t.thread, n.term FROM t, h, unnest(:thread_terms::bigint[]) AS n (term)
     ON CONFLICT DO NOTHING
 
 -- move_thread --
@@ -220,33 +220,33 @@ UPDATE tl.threads AS x
        key_id = CASE WHEN :info IS NULL THEN x.key_id ELSE :info_key_id::integer END,
        owner = coalesce(x.owner, :owner::owner_type)
   FROM t, h
- WHERE x.thread_key = t.thread_key AND x.thread_key = :key
-RETURNING x.thread_key, x.rev, t.at, x.incarnation
+ WHERE x.thread = t.thread AND x.thread = :thread
+RETURNING x.thread, x.rev, t.at, x.incarnation
 
 -- create_thread --
 -- A thread comes into being with its first commit, unless there is a row of it.
 -- part: of put
-INSERT INTO tl.threads (thread_key, live, tenant, app, thread_id, owner, incarnation, rev, gc, last_seq, info, lineage,
+INSERT INTO tl.threads (thread, thread_key, live, tenant, app, thread_id, owner, incarnation, rev, gc, last_seq, info, lineage,
                         title, key_id, created_at, activity_at, message_count, checkpoint_count)
-SELECT :key, true, :tenant, :app, :thread_id, coalesce(:user::owner_type, :owner::owner_type), :incarnation, 1,
+SELECT :thread, :key, true, :tenant, :app, :thread_id, coalesce(:user::owner_type, :owner::owner_type), :incarnation, 1,
        :frees::bigint, :taken::bigint + :entry_count::bigint, :info::bytea, :lineage::bytea, :title::text,
        :info_key_id::integer, coalesce(:born_at::bigint, n.at), coalesce(:active_at::bigint, n.at), :messages::bigint + :entry_count, :checkpoints::bigint
   FROM (SELECT coalesce(:now::bigint, {{clock}}) AS at) AS n
  WHERE :expected::bigint IS NULL OR (:expected = 0 AND :last_version::bigint = 0)
-    ON CONFLICT (thread_key) DO NOTHING
-RETURNING thread_key, incarnation, rev, :taken AS last_seq, coalesce(:now, activity_at) AS at
+    ON CONFLICT (thread) DO NOTHING
+RETURNING thread, incarnation, rev, :taken AS last_seq, coalesce(:now, activity_at) AS at
 
 -- create_head --
 -- The first namespace of a new thread.
 -- part: of put
-INSERT INTO tl.heads (thread_key, ns, namespace, head_version, last_version, marks)
-SELECT t.thread_key, :ns, :namespace, coalesce(:version::bigint, 0), coalesce(:version, 0), :marks FROM t
-RETURNING thread_key
+INSERT INTO tl.heads (thread, ns, namespace, head_version, last_version, marks)
+SELECT t.thread, :ns, :namespace, coalesce(:version::bigint, 0), coalesce(:version, 0), :marks FROM t
+RETURNING thread
 
 -- created --
 -- The thread's row as a commit leaves it.
 -- part: of put
-SELECT t.thread_key, t.rev, t.at, t.incarnation FROM t, h
+SELECT t.thread, t.rev, t.at, t.incarnation FROM t, h
 
 -- fresh --
 -- How many entries are new, and stand where the counter says.
@@ -256,8 +256,8 @@ SELECT t.thread_key, t.rev, t.at, t.incarnation FROM t, h
 -- remember --
 -- What the commit did, for those who make it again.
 -- part: of put
-INSERT INTO tl.journal (thread_key, op_id, rev, kind, at, version, first_seq, seqs, slots, removed, popped)
-SELECT u.thread_key, :op_id, u.rev, :kind, u.at, :about, {{first_seq}}, {{seqs}}, {{slots}}, :removed, :popped
+INSERT INTO tl.journal (thread, op_id, rev, kind, at, version, first_seq, seqs, slots, removed, popped)
+SELECT u.thread, :op_id, u.rev, :kind, u.at, :about, {{first_seq}}, {{seqs}}, {{slots}}, :removed, :popped
   FROM u
 RETURNING op_id, rev, at, first_seq, seqs, slots
 
@@ -287,88 +287,88 @@ RETURNING op_id, rev, at, first_seq, seqs, slots
 SELECT t.live, t.tenant, t.app, t.thread_id, t.owner, t.incarnation, t.gc, t.rev, t.last_seq, t.activity_at,
        coalesce(h.head_version, 0) AS head_version, coalesce(h.last_version, 0) AS last_version
   FROM tl.threads AS t
-  LEFT JOIN tl.heads AS h ON h.thread_key = t.thread_key AND h.ns = :ns
- WHERE t.thread_key = :key
+  LEFT JOIN tl.heads AS h ON h.thread = t.thread AND h.ns = :ns
+ WHERE t.thread = :thread
 
 -- lock_thread --
 -- The thread's row, locked: nobody else commits onto it until the transaction ends.
-SELECT FROM tl.threads WHERE thread_key = :key FOR NO KEY UPDATE
+SELECT FROM tl.threads WHERE thread = :thread FOR NO KEY UPDATE
 
 -- hold_source --
 -- The row of a thread that is copied from: nothing of it is freed until the transaction ends.
-SELECT FROM tl.threads WHERE thread_key = :key FOR SHARE
+SELECT FROM tl.threads WHERE thread = :thread FOR SHARE
 
 -- find_operation --
 -- What an operation did, if it was committed before.
 SELECT j.rev, j.at, coalesce(j.incarnation, t.incarnation) AS incarnation, j.version, j.first_seq, j.seqs, j.slots,
        j.removed, j.popped
   FROM tl.journal AS j
-  JOIN tl.threads AS t ON t.thread_key = j.thread_key
- WHERE j.thread_key = :key AND j.op_id = :op_id
+  JOIN tl.threads AS t ON t.thread = j.thread
+ WHERE j.thread = :thread AND j.op_id = :op_id
 
 -- find_popped --
 -- The commits of a thread that answered entries.
-SELECT j.op_id, j.popped FROM tl.journal AS j WHERE j.thread_key = :key AND j.popped IS NOT NULL
+SELECT j.op_id, j.popped FROM tl.journal AS j WHERE j.thread = :thread AND j.popped IS NOT NULL
 
 -- change_popped --
 -- Another answer.
-UPDATE tl.journal SET popped = :popped WHERE thread_key = :key AND op_id = :op_id
+UPDATE tl.journal SET popped = :popped WHERE thread = :thread AND op_id = :op_id
 
 -- trim_journal --
 -- Results that nobody asks for again.
-DELETE FROM tl.journal WHERE thread_key = :key AND at < :before
+DELETE FROM tl.journal WHERE thread = :thread AND at < :before
 
 -- revive_thread --
 -- A deleted thread comes into being again, as a new one.
 UPDATE tl.threads
-   SET live = true, tenant = :tenant, app = :app, thread_id = :thread_id, owner = :user::owner_type,
+   SET live = true, thread_key = :key, tenant = :tenant, app = :app, thread_id = :thread_id, owner = :user::owner_type,
        incarnation = :incarnation, gc = 0,
        created_at = greatest(coalesce(:now::bigint, {{clock}}), activity_at)
- WHERE thread_key = :key
+ WHERE thread = :thread
 
 -- retire_journal --
 -- Old results keep the incarnation they were given for.
 UPDATE tl.journal AS j SET incarnation = t.incarnation
   FROM tl.threads AS t
- WHERE j.thread_key = :key AND t.thread_key = :key AND j.incarnation IS NULL
+ WHERE j.thread = :thread AND t.thread = :thread AND j.incarnation IS NULL
 
 -- copy_rows --
 -- The rows that cover some ranges, from another thread, as they are.
-INSERT INTO tl.log_rows (thread_key, ns, log, start, count, kind, key_id, p_start, p_end, payload)
-SELECT DISTINCT ON (l.log, l.start) :key, :ns, l.log, l.start, l.count, l.kind, l.key_id, l.p_start, l.p_end, l.payload
+INSERT INTO tl.log_rows (thread, ns, log, start, count, kind, key_id, p_start, p_end, payload)
+SELECT DISTINCT ON (l.log, l.start) :thread, :ns, l.log, l.start, l.count, l.kind, l.key_id, l.p_start, l.p_end, l.payload
   FROM unnest(:log::integer[], :start::integer[], :stop::integer[]) AS n (log, start, stop)
-  JOIN tl.log_rows AS l ON l.thread_key = :source AND l.ns = :source_ns AND l.log = n.log AND l.start < n.stop
+  JOIN tl.log_rows AS l ON l.thread = :source AND l.ns = :source_ns AND l.log = n.log AND l.start < n.stop
    AND l.start + l.count > n.start
    AND l.start >= coalesce((SELECT max(f.start) FROM tl.log_rows AS f
-                             WHERE f.thread_key = :source AND f.ns = :source_ns AND f.log = n.log
+                             WHERE f.thread = :source AND f.ns = :source_ns AND f.log = n.log
                                AND f.start <= n.start), 0)
     ON CONFLICT DO NOTHING
 
 -- copy_blobs --
 -- Large fields from another thread.
-INSERT INTO tl.blobs (thread_key, ns, id, key_id, payload)
-SELECT :key, :ns, b.id, b.key_id, b.payload
+INSERT INTO tl.blobs (thread, ns, id, key_id, payload)
+SELECT :thread, :ns, b.id, b.key_id, b.payload
   FROM tl.blobs AS b
- WHERE b.thread_key = :source AND b.ns = :source_ns AND b.id = ANY (:ids::bytea[])
+ WHERE b.thread = :source AND b.ns = :source_ns AND b.id = ANY (:ids::bytea[])
     ON CONFLICT DO NOTHING
 
 -- copy_slots --
 -- The slots of another thread; what expires, a lease for one, belongs to that thread alone.
-INSERT INTO tl.slots (thread_key, ns, kind, key, key_id, expires_at, meta, payload)
-SELECT :key, :ns, s.kind, s.key, s.key_id, s.expires_at, s.meta, s.payload
+INSERT INTO tl.slots (thread, ns, kind, key, key_id, expires_at, meta, payload)
+SELECT :thread, :ns, s.kind, s.key, s.key_id, s.expires_at, s.meta, s.payload
   FROM tl.slots AS s
- WHERE s.thread_key = :source AND s.ns = :source_ns AND s.expires_at IS NULL
+ WHERE s.thread = :source AND s.ns = :source_ns AND s.expires_at IS NULL
     ON CONFLICT DO NOTHING
 
 -- copy_entries --
 -- The entries of another thread behind the position `last_seq`, in their order: the position of each.
-INSERT INTO tl.entries AS e (thread_key, ns, seq, ext_id, kind, role, digest, search, derived, words, meta, terms,
+INSERT INTO tl.entries AS e (thread, ns, seq, ext_id, kind, role, digest, search, derived, words, meta, terms,
                              key_id, created_at, payload, facts)
-SELECT :key, :ns, :last_seq::bigint + row_number() OVER (ORDER BY f.seq), f.ext_id, f.kind, f.role, f.digest, f.search,
+SELECT :thread, :ns, :last_seq::bigint + row_number() OVER (ORDER BY f.seq), f.ext_id, f.kind, f.role, f.digest, f.search,
        f.derived, f.words, f.meta, f.terms, f.key_id, f.created_at, f.payload, f.facts
   FROM tl.entries AS f
- WHERE f.thread_key = :source AND f.ns = :source_ns AND (:until::bigint IS NULL OR f.created_at <= :until)
-    ON CONFLICT (thread_key, ns, ext_id) WHERE ext_id IS NOT NULL DO UPDATE
+ WHERE f.thread = :source AND f.ns = :source_ns AND (:until::bigint IS NULL OR f.created_at <= :until)
+    ON CONFLICT (thread, ns, ext_id) WHERE ext_id IS NOT NULL DO UPDATE
    SET kind = excluded.kind, role = excluded.role, digest = excluded.digest, search = excluded.search,
        derived = excluded.derived, words = excluded.words, meta = coalesce(excluded.meta, e.meta),
        terms = CASE WHEN excluded.meta IS NULL THEN e.terms ELSE excluded.terms END, key_id = excluded.key_id,
@@ -379,46 +379,46 @@ RETURNING e.seq
 -- Other names for versions.
 UPDATE tl.checkpoints AS c SET name = n.name
   FROM unnest(:versions::bigint[], :names::text[]) AS n (version, name)
- WHERE c.thread_key = :key AND c.ns = :ns AND c.version = n.version
+ WHERE c.thread = :thread AND c.ns = :ns AND c.version = n.version
 RETURNING c.version
 
 -- drop_checkpoints --
 -- Versions go; the head's never.
 DELETE FROM tl.checkpoints AS c
- WHERE c.thread_key = :key AND c.ns = :ns AND c.version = ANY (:versions::bigint[]) AND c.version <> :head_version
+ WHERE c.thread = :thread AND c.ns = :ns AND c.version = ANY (:versions::bigint[]) AND c.version <> :head_version
 RETURNING c.version
 
 -- drop_rows --
 -- Rows that no checkpoint needs.
 DELETE FROM tl.log_rows AS l
  USING unnest(:log::integer[], :start::integer[]) AS n (log, start)
- WHERE l.thread_key = :key AND l.ns = :ns AND l.log = n.log AND l.start = n.start
+ WHERE l.thread = :thread AND l.ns = :ns AND l.log = n.log AND l.start = n.start
 
 -- drop_blobs --
 -- Large fields that no checkpoint needs, and no later one has come to need.
 DELETE FROM tl.blobs AS b
- WHERE b.thread_key = :key AND b.ns = :ns AND b.id = ANY (:ids::bytea[])
+ WHERE b.thread = :thread AND b.ns = :ns AND b.id = ANY (:ids::bytea[])
    AND NOT EXISTS (SELECT FROM tl.checkpoints AS c, generate_series(0, length(c.blob_refs) / 16 - 1) AS n
-                    WHERE c.thread_key = :key AND c.ns = :ns AND c.version > :seen
+                    WHERE c.thread = :thread AND c.ns = :ns AND c.version > :seen
                       AND substr(c.blob_refs, n * 16 + 1, 16) = b.id)
 
 -- find_tail --
 -- What stands behind a position.
-SELECT e.seq, e.digest FROM tl.entries AS e WHERE e.thread_key = :key AND e.ns = :ns AND e.seq > :after ORDER BY e.seq
+SELECT e.seq, e.digest FROM tl.entries AS e WHERE e.thread = :thread AND e.ns = :ns AND e.seq > :after ORDER BY e.seq
 
 -- find_last --
 -- The positions of the last entries.
-SELECT e.seq FROM tl.entries AS e WHERE e.thread_key = :key AND e.ns = :ns ORDER BY e.seq DESC LIMIT :limit
+SELECT e.seq FROM tl.entries AS e WHERE e.thread = :thread AND e.ns = :ns ORDER BY e.seq DESC LIMIT :limit
 
 -- find_named --
 -- The positions of entries by their ids.
 SELECT e.ext_id, e.seq FROM tl.entries AS e
- WHERE e.thread_key = :key AND e.ns = :ns AND e.ext_id = ANY (:ext_ids::text[])
+ WHERE e.thread = :thread AND e.ns = :ns AND e.ext_id = ANY (:ext_ids::text[])
 
 -- delete_entries --
 -- Entries go.
 DELETE FROM tl.entries AS e
- WHERE e.thread_key = :key AND e.ns = :ns AND e.seq = ANY (:seqs::bigint[])
+ WHERE e.thread = :thread AND e.ns = :ns AND e.seq = ANY (:seqs::bigint[])
 RETURNING {{entry}}
 
 -- entry --
@@ -436,37 +436,37 @@ UPDATE tl.entries AS e
   FROM unnest(:seqs::bigint[], :kind::text[], :role::text[], :digest::bytea[], :search::text[], :derived::boolean[],
               :words::text[], :meta::bytea[], :key_id::integer[], :payload::bytea[], :facts::text[])
        AS n (seq, kind, role, digest, search, derived, words, meta, key_id, payload, facts)
- WHERE e.thread_key = :key AND e.ns = :ns AND e.seq = n.seq
+ WHERE e.thread = :thread AND e.ns = :ns AND e.seq = n.seq
 RETURNING e.seq
 
 -- find_slot --
 -- What a slot holds, unless it has expired.
 SELECT s.payload FROM tl.slots AS s
- WHERE s.thread_key = :key AND s.ns = :ns AND s.kind = :kind AND s.key = :slot
+ WHERE s.thread = :thread AND s.ns = :ns AND s.kind = :kind AND s.key = :slot
    AND (s.expires_at IS NULL OR s.expires_at > coalesce(:now::bigint, {{clock}}))
 
 -- put_slot --
 -- Write a slot over what is there.
-INSERT INTO tl.slots (thread_key, ns, kind, key, key_id, expires_at, meta, payload)
-VALUES (:key, :ns, :kind, :slot, :key_id,
+INSERT INTO tl.slots (thread, ns, kind, key, key_id, expires_at, meta, payload)
+VALUES (:thread, :ns, :kind, :slot, :key_id,
         coalesce(coalesce(:now::bigint, {{clock}}) + :ttl::bigint, :expires_at), :meta, :payload)
-    ON CONFLICT (thread_key, ns, kind, key) DO UPDATE
+    ON CONFLICT (thread, ns, kind, key) DO UPDATE
    SET key_id = excluded.key_id, expires_at = excluded.expires_at, meta = excluded.meta, payload = excluded.payload
 
 -- delete_slot --
 -- A slot goes.
-DELETE FROM tl.slots AS s WHERE s.thread_key = :key AND s.ns = :ns AND s.kind = :kind AND s.key = :slot
+DELETE FROM tl.slots AS s WHERE s.thread = :thread AND s.ns = :ns AND s.kind = :kind AND s.key = :slot
 
 -- erase_content --
 -- Erasing a thread: everything that stands under its key, in one statement.
-WITH c AS (DELETE FROM tl.checkpoints AS x WHERE x.thread_key = :key),
-     l AS (DELETE FROM tl.log_rows AS x WHERE x.thread_key = :key),
-     b AS (DELETE FROM tl.blobs AS x WHERE x.thread_key = :key),
-     e AS (DELETE FROM tl.entries AS x WHERE x.thread_key = :key),
-     s AS (DELETE FROM tl.slots AS x WHERE x.thread_key = :key),
-     m AS (DELETE FROM tl.thread_terms AS x WHERE x.thread_key = :key),
-     j AS (UPDATE tl.journal AS x SET popped = NULL WHERE x.thread_key = :key AND x.popped IS NOT NULL)
-UPDATE tl.heads AS h SET namespace = NULL, head_version = 0, marks = '' WHERE h.thread_key = :key
+WITH c AS (DELETE FROM tl.checkpoints AS x WHERE x.thread = :thread),
+     l AS (DELETE FROM tl.log_rows AS x WHERE x.thread = :thread),
+     b AS (DELETE FROM tl.blobs AS x WHERE x.thread = :thread),
+     e AS (DELETE FROM tl.entries AS x WHERE x.thread = :thread),
+     s AS (DELETE FROM tl.slots AS x WHERE x.thread = :thread),
+     m AS (DELETE FROM tl.thread_terms AS x WHERE x.thread = :thread),
+     j AS (UPDATE tl.journal AS x SET popped = NULL WHERE x.thread = :thread AND x.popped IS NOT NULL)
+UPDATE tl.heads AS h SET namespace = NULL, head_version = 0, marks = '' WHERE h.thread = :thread
 
 -- erase_thread --
 -- Erasing a thread: the row stays without names.
@@ -474,12 +474,12 @@ UPDATE tl.threads AS x
    SET live = false, tenant = NULL, app = NULL, thread_id = NULL, owner = NULL, info = NULL, lineage = NULL,
        title = NULL, key_id = 0, rev = x.rev + 1, message_count = 0, checkpoint_count = 0,
        activity_at = greatest(coalesce(:now::bigint, {{clock}}), x.activity_at)
- WHERE x.thread_key = :key
+ WHERE x.thread = :thread
 RETURNING x.rev, x.activity_at AS at, x.incarnation
 
 -- add_journal --
 -- What a commit did that was more than a put.
-INSERT INTO tl.journal (thread_key, op_id, rev, kind, at) VALUES (:key, :op_id, :rev, :kind, :at)
+INSERT INTO tl.journal (thread, op_id, rev, kind, at) VALUES (:thread, :op_id, :rev, :kind, :at)
 
 -- thread --
 -- The columns of a thread.
@@ -501,14 +501,14 @@ l.log, l.start, l.count, l.payload, l.p_start, l.p_end, l.kind, l.key_id
 -- owned --
 -- The thread of a read, if it is this user's.
 -- part: of other statements
-t.thread_key = :key AND t.live AND (:user::owner_type IS NULL OR t.owner = :user)
+t.thread = :thread AND t.thread_key = :key AND t.live AND (:user::owner_type IS NULL OR t.owner = :user)
 
 -- read_head --
 -- The thread and its head: "the same version", or the checkpoint with the rows and blobs that it needs.
 SELECT {{head}}
   FROM tl.threads AS t
-  LEFT JOIN tl.heads AS h ON h.thread_key = t.thread_key AND h.ns = :ns
-  LEFT JOIN tl.checkpoints AS c ON c.thread_key = t.thread_key AND c.ns = :ns AND c.version = h.head_version
+  LEFT JOIN tl.heads AS h ON h.thread = t.thread AND h.ns = :ns
+  LEFT JOIN tl.checkpoints AS c ON c.thread = t.thread AND c.ns = :ns AND c.version = h.head_version
    AND {{visible}}
    AND (t.incarnation, c.version, t.gc, c.digest)
        IS DISTINCT FROM (:incarnation::bytea, :version::bigint, :gc::bigint, :digest::bytea)
@@ -518,25 +518,25 @@ SELECT {{head}}
 -- The thread and one version of it.
 SELECT {{head}}
   FROM tl.threads AS t
-  LEFT JOIN tl.heads AS h ON h.thread_key = t.thread_key AND h.ns = :ns
-  LEFT JOIN tl.checkpoints AS c ON c.thread_key = t.thread_key AND c.ns = :ns AND c.version = :version AND {{visible}}
+  LEFT JOIN tl.heads AS h ON h.thread = t.thread AND h.ns = :ns
+  LEFT JOIN tl.checkpoints AS c ON c.thread = t.thread AND c.ns = :ns AND c.version = :version AND {{visible}}
 {{content}}
 
 -- read_ext_id --
 -- The thread and a framework's own checkpoint of it.
 SELECT {{head}}
   FROM tl.threads AS t
-  LEFT JOIN tl.heads AS h ON h.thread_key = t.thread_key AND h.ns = :ns
-  LEFT JOIN tl.checkpoints AS c ON c.thread_key = t.thread_key AND c.ns = :ns AND c.ext_id = :ext_id AND {{visible}}
+  LEFT JOIN tl.heads AS h ON h.thread = t.thread AND h.ns = :ns
+  LEFT JOIN tl.checkpoints AS c ON c.thread = t.thread AND c.ns = :ns AND c.ext_id = :ext_id AND {{visible}}
 {{content}}
 
 -- read_name --
 -- The thread and the latest of a name.
 SELECT {{head}}
   FROM tl.threads AS t
-  LEFT JOIN tl.heads AS h ON h.thread_key = t.thread_key AND h.ns = :ns
+  LEFT JOIN tl.heads AS h ON h.thread = t.thread AND h.ns = :ns
   LEFT JOIN LATERAL (SELECT * FROM tl.checkpoints AS x
-                      WHERE x.thread_key = t.thread_key AND x.ns = :ns AND x.name = :name
+                      WHERE x.thread = t.thread AND x.ns = :ns AND x.name = :name
                       ORDER BY x.version DESC LIMIT 1) AS c ON {{visible}}
 {{content}}
 
@@ -557,27 +557,27 @@ coalesce(h.last_version, 0) AS last_version, coalesce(h.marks, '') AS marks, {{c
   LEFT JOIN LATERAL (
        SELECT array_agg(({{row}})) AS rows
          FROM generate_series(1, cardinality(c.refs), 3) AS n
-         JOIN tl.log_rows AS l ON l.thread_key = t.thread_key AND l.ns = :ns AND l.log = c.refs[n]
+         JOIN tl.log_rows AS l ON l.thread = t.thread AND l.ns = :ns AND l.log = c.refs[n]
           AND l.start < c.refs[n + 2] AND l.start + l.count > c.refs[n + 1]
           AND l.start >= coalesce((SELECT max(f.start) FROM tl.log_rows AS f
-                                    WHERE f.thread_key = t.thread_key AND f.ns = :ns AND f.log = c.refs[n]
+                                    WHERE f.thread = t.thread AND f.ns = :ns AND f.log = c.refs[n]
                                       AND f.start <= c.refs[n + 1]), 0)) AS r ON :content::boolean
   LEFT JOIN LATERAL (
        SELECT array_agg((x.id, x.payload, x.key_id)) AS blobs
          FROM generate_series(0, length(c.blob_refs) / 16 - 1) AS n
-         JOIN tl.blobs AS x ON x.thread_key = t.thread_key AND x.ns = :ns
+         JOIN tl.blobs AS x ON x.thread = t.thread AND x.ns = :ns
           AND x.id = substr(c.blob_refs, n * 16 + 1, 16)) AS b ON :content
- WHERE t.thread_key = :key
+ WHERE t.thread = :thread AND t.thread_key = :key
 
 -- read_rows --
 -- The rows that cover some ranges, each from the one it begins in.
 SELECT DISTINCT ON (l.log, l.start) {{row}}
   FROM tl.threads AS t
  CROSS JOIN unnest(:log::integer[], :start::integer[], :stop::integer[]) AS n (log, start, stop)
-  JOIN tl.log_rows AS l ON l.thread_key = t.thread_key AND l.ns = :ns AND l.log = n.log AND l.start < n.stop
+  JOIN tl.log_rows AS l ON l.thread = t.thread AND l.ns = :ns AND l.log = n.log AND l.start < n.stop
    AND l.start + l.count > n.start
    AND l.start >= coalesce((SELECT max(f.start) FROM tl.log_rows AS f
-                             WHERE f.thread_key = t.thread_key AND f.ns = :ns AND f.log = n.log
+                             WHERE f.thread = t.thread AND f.ns = :ns AND f.log = n.log
                                AND f.start <= n.start), 0)
  WHERE {{owned}}
  ORDER BY l.log, l.start
@@ -586,14 +586,14 @@ SELECT DISTINCT ON (l.log, l.start) {{row}}
 -- Large fields by their ids.
 SELECT x.id, x.payload, x.key_id
   FROM tl.threads AS t
-  JOIN tl.blobs AS x ON x.thread_key = t.thread_key AND x.ns = :ns AND x.id = ANY (:ids::bytea[])
+  JOIN tl.blobs AS x ON x.thread = t.thread AND x.ns = :ns AND x.id = ANY (:ids::bytea[])
  WHERE {{owned}}
 
 -- read_checkpoints --
 -- Versions, newest first.
 SELECT {{checkpoint}}
   FROM tl.threads AS t
-  JOIN tl.checkpoints AS c ON c.thread_key = t.thread_key AND c.ns = :ns AND c.version < :before
+  JOIN tl.checkpoints AS c ON c.thread = t.thread AND c.ns = :ns AND c.version < :before
  WHERE {{owned}} AND (cardinality(:terms::bigint[]) = 0 OR c.terms @> :terms)
  ORDER BY c.version DESC LIMIT :limit
 
@@ -601,7 +601,7 @@ SELECT {{checkpoint}}
 -- Versions of a name, newest first.
 SELECT {{checkpoint}}
   FROM tl.threads AS t
-  JOIN tl.checkpoints AS c ON c.thread_key = t.thread_key AND c.ns = :ns AND c.name = :name AND c.version < :before
+  JOIN tl.checkpoints AS c ON c.thread = t.thread AND c.ns = :ns AND c.name = :name AND c.version < :before
  WHERE {{owned}} AND (cardinality(:terms::bigint[]) = 0 OR c.terms @> :terms)
  ORDER BY c.version DESC LIMIT :limit
 
@@ -609,7 +609,7 @@ SELECT {{checkpoint}}
 -- Which entries of a thread are asked for, but for their words and ids.
 -- part: of other statements
   FROM tl.threads AS t
-  JOIN tl.entries AS e ON e.thread_key = t.thread_key AND e.ns = :ns AND e.seq > :after AND e.seq < :before
+  JOIN tl.entries AS e ON e.thread = t.thread AND e.ns = :ns AND e.seq > :after AND e.seq < :before
  WHERE {{owned}} AND (:role::text IS NULL OR e.role = :role)
    AND (cardinality(:terms::bigint[]) = 0 OR e.terms @> :terms)
 
@@ -655,22 +655,22 @@ t.live AND (:tenant::text IS NULL OR t.tenant = :tenant) AND (:app::text IS NULL
 -- with_terms --
 -- The threads that have every term.
 -- part: of other statements
-(cardinality(:terms::bigint[]) = 0 OR t.thread_key IN (
-           SELECT x.thread_key FROM tl.thread_terms AS x WHERE x.term = ANY (:terms)
-            GROUP BY x.thread_key HAVING count(*) = cardinality(:terms)))
+(cardinality(:terms::bigint[]) = 0 OR t.thread IN (
+           SELECT x.thread FROM tl.thread_terms AS x WHERE x.term = ANY (:terms)
+            GROUP BY x.thread HAVING count(*) = cardinality(:terms)))
 
 -- behind_hit --
 -- Newest first, behind the hit before.
 -- part: of other statements
    AND (:before_at::bigint IS NULL
-        OR (e.created_at, e.thread_key, e.ns, e.seq) < (:before_at, :before_key::bytea, :before_ns::bytea, :before_seq::bigint))
- ORDER BY e.created_at DESC, e.thread_key DESC, e.ns DESC, e.seq DESC LIMIT :limit
+        OR (e.created_at, e.thread, e.ns, e.seq) < (:before_at, :before_thread::bigint, :before_ns::bytea, :before_seq::bigint))
+ ORDER BY e.created_at DESC, e.thread DESC, e.ns DESC, e.seq DESC LIMIT :limit
 
 -- search_words --
 -- Entries of any thread that hold every word, newest first.
 SELECT e.ns, {{entry}}, {{thread}}
   FROM tl.entries AS e
-  JOIN tl.threads AS t ON t.thread_key = e.thread_key
+  JOIN tl.threads AS t ON t.thread = e.thread
  WHERE e.words @@ :match::tsquery AND {{asked_threads}}
 {{behind_hit}}
 
@@ -679,7 +679,7 @@ SELECT e.ns, {{entry}}, {{thread}}
 -- scan: reads every entry
 SELECT e.ns, {{entry}}, {{thread}}
   FROM tl.entries AS e
-  JOIN tl.threads AS t ON t.thread_key = e.thread_key
+  JOIN tl.threads AS t ON t.thread = e.thread
  WHERE e.words IS NOT NULL AND {{asked_threads}}
 {{behind_hit}}
 
@@ -687,7 +687,7 @@ SELECT e.ns, {{entry}}, {{thread}}
 -- Slots of a kind, in byte order of their keys.
 SELECT s.kind, s.key, s.payload, s.meta, s.key_id, s.expires_at
   FROM tl.threads AS t
-  JOIN tl.slots AS s ON s.thread_key = t.thread_key AND s.ns = :ns AND s.kind = :kind AND s.key >= :first
+  JOIN tl.slots AS s ON s.thread = t.thread AND s.ns = :ns AND s.kind = :kind AND s.key >= :first
    AND (:stop::bytea IS NULL OR s.key < :stop)
  WHERE {{owned}} AND (:after::bytea IS NULL OR s.key > :after)
    AND (s.expires_at IS NULL OR s.expires_at > coalesce(:now::bigint, {{clock}}))
@@ -697,7 +697,7 @@ SELECT s.kind, s.key, s.payload, s.meta, s.key_id, s.expires_at
 -- Slots of every kind, kind by kind, in byte order of their keys.
 SELECT s.kind, s.key, s.payload, s.meta, s.key_id, s.expires_at
   FROM tl.threads AS t
-  JOIN tl.slots AS s ON s.thread_key = t.thread_key AND s.ns = :ns AND s.key >= :first
+  JOIN tl.slots AS s ON s.thread = t.thread AND s.ns = :ns AND s.key >= :first
    AND (:stop::bytea IS NULL OR s.key < :stop)
  WHERE {{owned}} AND (:after::bytea IS NULL OR s.key > :after)
    AND (s.expires_at IS NULL OR s.expires_at > coalesce(:now::bigint, {{clock}}))
@@ -708,18 +708,18 @@ SELECT s.kind, s.key, s.payload, s.meta, s.key_id, s.expires_at
 SELECT {{thread}}
   FROM tl.threads AS t
  WHERE t.live AND t.tenant = :tenant AND t.app = :app AND t.active_on <= :after_at::bigint >> 26
-   AND (t.activity_at, t.thread_key) < (:after_at, :after_key)
+   AND (t.activity_at, t.thread) < (:after_at, :after_thread)
    AND {{with_terms}}
- ORDER BY t.active_on DESC, t.activity_at DESC, t.thread_key DESC LIMIT :limit OFFSET :offset
+ ORDER BY t.active_on DESC, t.activity_at DESC, t.thread DESC LIMIT :limit OFFSET :offset
 
 -- threads_oldest --
 -- The threads of a tenant and app, oldest activity first.
 SELECT {{thread}}
   FROM tl.threads AS t
  WHERE t.live AND t.tenant = :tenant AND t.app = :app AND t.active_on >= :after_at::bigint >> 26
-   AND (t.activity_at, t.thread_key) > (:after_at, :after_key)
+   AND (t.activity_at, t.thread) > (:after_at, :after_thread)
    AND {{with_terms}}
- ORDER BY t.active_on, t.activity_at, t.thread_key LIMIT :limit OFFSET :offset
+ ORDER BY t.active_on, t.activity_at, t.thread LIMIT :limit OFFSET :offset
 
 -- user_threads_newest --
 -- The threads of an owner in a tenant and app, most recent activity first.
@@ -727,8 +727,8 @@ SELECT {{thread}}
   FROM tl.threads AS t
  WHERE t.live AND t.tenant = :tenant AND t.app = :app AND t.owner = :user
    AND t.active_on <= :after_at::bigint >> 26
-   AND (t.activity_at, t.thread_key) < (:after_at, :after_key) AND {{with_terms}}
- ORDER BY t.active_on DESC, t.activity_at DESC, t.thread_key DESC LIMIT :limit OFFSET :offset
+   AND (t.activity_at, t.thread) < (:after_at, :after_thread) AND {{with_terms}}
+ ORDER BY t.active_on DESC, t.activity_at DESC, t.thread DESC LIMIT :limit OFFSET :offset
 
 -- user_threads_oldest --
 -- The threads of an owner in a tenant and app, oldest activity first.
@@ -736,35 +736,35 @@ SELECT {{thread}}
   FROM tl.threads AS t
  WHERE t.live AND t.tenant = :tenant AND t.app = :app AND t.owner = :user
    AND t.active_on >= :after_at::bigint >> 26
-   AND (t.activity_at, t.thread_key) > (:after_at, :after_key) AND {{with_terms}}
- ORDER BY t.active_on, t.activity_at, t.thread_key LIMIT :limit OFFSET :offset
+   AND (t.activity_at, t.thread) > (:after_at, :after_thread) AND {{with_terms}}
+ ORDER BY t.active_on, t.activity_at, t.thread LIMIT :limit OFFSET :offset
 
 -- all_threads_newest --
 -- The threads of all tenants or apps, most recent activity first.
 -- scan: asked for by upkeep and statistics only
 SELECT {{thread}}
   FROM tl.threads AS t
- WHERE {{asked_threads}} AND (t.activity_at, t.thread_key) < (:after_at, :after_key)
- ORDER BY t.activity_at DESC, t.thread_key DESC LIMIT :limit OFFSET :offset
+ WHERE {{asked_threads}} AND (t.activity_at, t.thread) < (:after_at, :after_thread)
+ ORDER BY t.activity_at DESC, t.thread DESC LIMIT :limit OFFSET :offset
 
 -- all_threads_oldest --
 -- The threads of all tenants or apps, oldest activity first.
 -- scan: asked for by upkeep and statistics only
 SELECT {{thread}}
   FROM tl.threads AS t
- WHERE {{asked_threads}} AND (t.activity_at, t.thread_key) > (:after_at, :after_key)
- ORDER BY t.activity_at, t.thread_key LIMIT :limit OFFSET :offset
+ WHERE {{asked_threads}} AND (t.activity_at, t.thread) > (:after_at, :after_thread)
+ ORDER BY t.activity_at, t.thread LIMIT :limit OFFSET :offset
 
 -- read_stock --
 -- Where the rows of a namespace lie, its blobs, and the bytes of each.
 SELECT r.log, r.start, r.start + r.count AS stop, NULL::bytea AS id, length(r.payload) AS bytes
   FROM tl.threads AS t
-  JOIN tl.log_rows AS r ON r.thread_key = t.thread_key AND r.ns = :ns
+  JOIN tl.log_rows AS r ON r.thread = t.thread AND r.ns = :ns
  WHERE {{owned}}
  UNION ALL
 SELECT NULL, NULL, NULL, x.id, length(x.payload)
   FROM tl.threads AS t
-  JOIN tl.blobs AS x ON x.thread_key = t.thread_key AND x.ns = :ns
+  JOIN tl.blobs AS x ON x.thread = t.thread AND x.ns = :ns
  WHERE {{owned}}
  ORDER BY 1, 2
 
@@ -772,26 +772,26 @@ SELECT NULL, NULL, NULL, x.id, length(x.payload)
 -- The names of a thread's namespaces; those of an earlier life have none.
 SELECT h.namespace
   FROM tl.threads AS t
-  JOIN tl.heads AS h ON h.thread_key = t.thread_key
+  JOIN tl.heads AS h ON h.thread = t.thread
  WHERE {{owned}} AND h.namespace IS NOT NULL
  ORDER BY h.namespace
 
 -- measure_threads --
 -- Counts and bytes of each of some threads.
 SELECT t.thread_key, 1 AS threads,
-       (SELECT count(*) FROM tl.heads AS x WHERE x.thread_key = t.thread_key AND x.namespace IS NOT NULL) AS namespaces,
+       (SELECT count(*) FROM tl.heads AS x WHERE x.thread = t.thread AND x.namespace IS NOT NULL) AS namespaces,
        c.count AS checkpoints, c.bytes AS checkpoint_bytes, e.count AS messages, e.bytes AS message_bytes,
        l.count AS rows, l.bytes + b.bytes AS row_bytes
   FROM tl.threads AS t,
        LATERAL (SELECT count(*), coalesce(sum(length(x.payload)), 0)::bigint AS bytes FROM tl.checkpoints AS x
-                 WHERE x.thread_key = t.thread_key) AS c,
+                 WHERE x.thread = t.thread) AS c,
        LATERAL (SELECT count(*), coalesce(sum(length(x.payload)), 0)::bigint AS bytes FROM tl.entries AS x
-                 WHERE x.thread_key = t.thread_key) AS e,
+                 WHERE x.thread = t.thread) AS e,
        LATERAL (SELECT count(*), coalesce(sum(length(x.payload)), 0)::bigint AS bytes FROM tl.log_rows AS x
-                 WHERE x.thread_key = t.thread_key) AS l,
+                 WHERE x.thread = t.thread) AS l,
        LATERAL (SELECT coalesce(sum(length(x.payload)), 0)::bigint AS bytes FROM tl.blobs AS x
-                 WHERE x.thread_key = t.thread_key) AS b
- WHERE t.thread_key = ANY(:keys::bytea[]) AND t.live
+                 WHERE x.thread = t.thread) AS b
+ WHERE t.thread = ANY(:threads::bigint[]) AND t.thread_key = ANY(:keys::bytea[]) AND t.live
 
 -- measure_all --
 -- Counts and bytes of everything.
@@ -819,7 +819,7 @@ SELECT coalesce(sum(pg_total_relation_size(c.oid)), 0)::bigint
 SELECT count(*), coalesce(sum(t.activity_at - t.created_at), 0)::bigint,
        coalesce(max(t.activity_at - t.created_at), 0)::bigint
   FROM tl.threads AS t
- WHERE t.live AND (:key::bytea IS NULL OR t.thread_key = :key) AND t.tenant = :tenant
+ WHERE t.live AND (:key::bytea IS NULL OR (t.thread = :thread AND t.thread_key = :key)) AND t.tenant = :tenant
    AND t.app = :app AND (:user::owner_type IS NULL OR t.owner = :user)
 
 -- summary_messages --
@@ -827,8 +827,8 @@ SELECT count(*), coalesce(sum(t.activity_at - t.created_at), 0)::bigint,
 -- scan: it counts all that it is asked about
 SELECT e.created_at / 86400000000, e.role, count(*)
   FROM tl.threads AS t
-  JOIN tl.entries AS e ON e.thread_key = t.thread_key AND e.kind IS NULL
- WHERE t.live AND (:key::bytea IS NULL OR t.thread_key = :key) AND t.tenant = :tenant
+  JOIN tl.entries AS e ON e.thread = t.thread AND e.kind IS NULL
+ WHERE t.live AND (:key::bytea IS NULL OR (t.thread = :thread AND t.thread_key = :key)) AND t.tenant = :tenant
    AND t.app = :app AND (:user::owner_type IS NULL OR t.owner = :user)
  GROUP BY 1, 2 ORDER BY 1, coalesce(e.role, '')
 
@@ -837,8 +837,8 @@ SELECT e.created_at / 86400000000, e.role, count(*)
 -- scan: it counts all that it is asked about
 SELECT c.created_at / 86400000000, c.name, count(*)
   FROM tl.threads AS t
-  JOIN tl.checkpoints AS c ON c.thread_key = t.thread_key
- WHERE t.live AND (:key::bytea IS NULL OR t.thread_key = :key) AND t.tenant = :tenant
+  JOIN tl.checkpoints AS c ON c.thread = t.thread
+ WHERE t.live AND (:key::bytea IS NULL OR (t.thread = :thread AND t.thread_key = :key)) AND t.tenant = :tenant
    AND t.app = :app AND (:user::owner_type IS NULL OR t.owner = :user)
  GROUP BY 1, 2 ORDER BY 1, coalesce(c.name, '')
 
@@ -846,21 +846,21 @@ SELECT c.created_at / 86400000000, c.name, count(*)
 -- Calls by tool. A result belongs to the call of its id that stands right before it.
 -- scan: it counts all that it is asked about
 WITH facts AS MATERIALIZED (
-         SELECT e.thread_key, e.seq, e.facts::jsonb AS facts, (e.facts::jsonb ->> 'at')::bigint AS at
+         SELECT e.thread, e.seq, e.facts::jsonb AS facts, (e.facts::jsonb ->> 'at')::bigint AS at
            FROM tl.threads AS t
-           JOIN tl.entries AS e ON e.thread_key = t.thread_key AND e.kind IS NULL AND e.facts IS NOT NULL
-          WHERE t.live AND (:key::bytea IS NULL OR t.thread_key = :key) AND t.tenant = :tenant
+           JOIN tl.entries AS e ON e.thread = t.thread AND e.kind IS NULL AND e.facts IS NOT NULL
+          WHERE t.live AND (:key::bytea IS NULL OR (t.thread = :thread AND t.thread_key = :key)) AND t.tenant = :tenant
    AND t.app = :app AND (:user::owner_type IS NULL OR t.owner = :user)),
      steps AS (
-         SELECT f.thread_key, f.seq, 0 AS part, c.place, f.at, c.value ->> 0 AS id, c.value ->> 1 AS name, 0 AS error
+         SELECT f.thread, f.seq, 0 AS part, c.place, f.at, c.value ->> 0 AS id, c.value ->> 1 AS name, 0 AS error
            FROM facts AS f, jsonb_array_elements(f.facts -> 'c') WITH ORDINALITY AS c (value, place)
           UNION ALL
-         SELECT f.thread_key, f.seq, 1, r.place, f.at, r.value ->> 0, NULL, (r.value ->> 1)::integer
+         SELECT f.thread, f.seq, 1, r.place, f.at, r.value ->> 0, NULL, (r.value ->> 1)::integer
            FROM facts AS f, jsonb_array_elements(f.facts -> 'r') WITH ORDINALITY AS r (value, place)),
      paired AS (
          SELECT s.part, s.name, s.error, s.at, lag(s.name) OVER each AS called, lag(s.at) OVER each AS called_at
            FROM steps AS s
-         WINDOW each AS (PARTITION BY s.thread_key, s.id ORDER BY s.seq, s.part, s.place))
+         WINDOW each AS (PARTITION BY s.thread, s.id ORDER BY s.seq, s.part, s.place))
 SELECT coalesce(p.name, p.called) COLLATE "C" AS tool, count(*) FILTER (WHERE p.part = 0),
        count(*) FILTER (WHERE p.part = 1), count(*) FILTER (WHERE p.part = 1 AND p.error = 1),
        count(*) FILTER (WHERE p.part = 1 AND p.at >= p.called_at),
@@ -877,6 +877,6 @@ SELECT coalesce(sum((f.t ->> 0)::bigint), 0)::bigint, coalesce(sum((f.t ->> 1)::
        coalesce(sum((f.t ->> 4)::bigint), 0)::bigint
   FROM (SELECT e.facts::jsonb -> 't' AS t
           FROM tl.threads AS t
-          JOIN tl.entries AS e ON e.thread_key = t.thread_key AND e.kind IS NULL AND e.facts IS NOT NULL
-         WHERE t.live AND (:key::bytea IS NULL OR t.thread_key = :key) AND t.tenant = :tenant
+          JOIN tl.entries AS e ON e.thread = t.thread AND e.kind IS NULL AND e.facts IS NOT NULL
+         WHERE t.live AND (:key::bytea IS NULL OR (t.thread = :thread AND t.thread_key = :key)) AND t.tenant = :tenant
    AND t.app = :app AND (:user::owner_type IS NULL OR t.owner = :user)) AS f

@@ -1,6 +1,6 @@
--- The whole layout. A thread is named by 16 bytes (thread_key), and every other key begins with them, so that the tables
--- can be hash-partitioned by them, or distributed. `ns` is the 8-byte key of a namespace, '' for the default.
--- `tl.` is the schema and the prefix of our tables; `owner_type` the type of user ids; what stands behind `by thread_key`
+-- The whole layout. A thread is named by 16 bytes (thread_key). They stand once, in `threads`; every key begins with the
+-- first 8 of them as a number (thread), so that the tables can be hash-partitioned by it, or distributed. `ns` is the 8-byte key of a namespace, '' for the default.
+-- `tl.` is the schema and the prefix of our tables; `owner_type` the type of user ids; what stands behind `by thread`
 -- are the storage parameters of a table, or of each of its partitions.
 -- Read in this order: store, threads, heads; then what a head leads to: checkpoints, log_rows, blobs; then the message
 -- log: entries; then slots and the journal. NULL is the common case wherever it saves bytes. Times are microseconds.
@@ -11,11 +11,12 @@ CREATE TABLE tl.store (
     value bytea NOT NULL
 );
 
--- A thread. Deletion leaves the row with live = false and without names: the retired incarnation, rev and last_seq
+-- A thread. Two whose keys begin alike cannot both be there: the second is refused, since names are compared. Deletion leaves the row with live = false and without names: the retired incarnation, rev and last_seq
 -- stay, so that one created again is a new one. `gc` moves when rows are freed. Every commit locks this row first, and
 -- moves `activity_at`; lists go by `active_on`, its 67 seconds, so that most commits leave the indexes as they are (HOT).
 CREATE TABLE tl.threads (
-    thread_key bytea PRIMARY KEY,
+    thread bigint PRIMARY KEY,
+    thread_key bytea NOT NULL,
     live boolean NOT NULL,
     tenant text COLLATE "C",
     app text COLLATE "C",
@@ -34,35 +35,35 @@ CREATE TABLE tl.threads (
     message_count bigint NOT NULL,
     checkpoint_count bigint NOT NULL,
     active_on bigint GENERATED ALWAYS AS (activity_at >> 26) STORED
-) by thread_key (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.05);
+) by thread (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.05);
 CREATE INDEX threadline_threads_by_activity ON tl.threads (tenant, app, active_on) WHERE live;
 CREATE INDEX threadline_threads_by_owner ON tl.threads (tenant, app, owner, active_on)
     WHERE live AND owner IS NOT NULL;
 
 -- The metadata of threads as 64-bit terms: a table of its own, since the rows of `threads` move at every commit.
 CREATE TABLE tl.thread_terms (
-    thread_key bytea NOT NULL,
+    thread bigint NOT NULL,
     term bigint NOT NULL,
-    PRIMARY KEY (thread_key, term)
-) by thread_key ();
-CREATE INDEX threadline_thread_terms_by_term ON tl.thread_terms (term, thread_key);
+    PRIMARY KEY (thread, term)
+) by thread ();
+CREATE INDEX threadline_thread_terms_by_term ON tl.thread_terms (term, thread);
 
 -- Where each namespace of a thread stands. `namespace` is its name (NULL after deletion), `last_version` the highest
 -- version ever given out, `marks` the pipeline's own bytes about its logs. No other index: updated in place.
 CREATE TABLE tl.heads (
-    thread_key bytea NOT NULL,
+    thread bigint NOT NULL,
     ns bytea NOT NULL,
     namespace text COLLATE "C",
     head_version bigint NOT NULL,
     last_version bigint NOT NULL,
     marks bytea NOT NULL,
-    PRIMARY KEY (thread_key, ns)
-) by thread_key (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.05);
+    PRIMARY KEY (thread, ns)
+) by thread (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.05);
 
 -- One version of one namespace's state. `kind`: NULL is put. `refs`: log, start, end, log, start, end, ...;
 -- `blob_refs`: 16 bytes each.
 CREATE TABLE tl.checkpoints (
-    thread_key bytea NOT NULL,
+    thread bigint NOT NULL,
     ns bytea NOT NULL,
     version bigint NOT NULL,
     parent_version bigint,
@@ -80,18 +81,18 @@ CREATE TABLE tl.checkpoints (
     created_at bigint NOT NULL,
     terms bigint[],
     payload bytea NOT NULL,
-    PRIMARY KEY (thread_key, ns, version)
-) by thread_key ();
+    PRIMARY KEY (thread, ns, version)
+) by thread ();
 ALTER TABLE tl.checkpoints ALTER COLUMN payload SET STORAGE EXTERNAL;
-CREATE UNIQUE INDEX threadline_checkpoints_by_ext_id ON tl.checkpoints (thread_key, ns, ext_id)
+CREATE UNIQUE INDEX threadline_checkpoints_by_ext_id ON tl.checkpoints (thread, ns, ext_id)
     WHERE ext_id IS NOT NULL;
-CREATE INDEX threadline_checkpoints_by_name ON tl.checkpoints (thread_key, ns, name, version)
+CREATE INDEX threadline_checkpoints_by_name ON tl.checkpoints (thread, ns, name, version)
     WHERE name IS NOT NULL;
 
 -- The items of the append-only logs, several neighbours in a row; p_start and p_end are prefix digests. The open row of
 -- a log is small enough to be rewritten where it lies.
 CREATE TABLE tl.log_rows (
-    thread_key bytea NOT NULL,
+    thread bigint NOT NULL,
     ns bytea NOT NULL,
     log integer NOT NULL,
     start integer NOT NULL,
@@ -101,25 +102,25 @@ CREATE TABLE tl.log_rows (
     p_start bytea NOT NULL,
     p_end bytea NOT NULL,
     payload bytea NOT NULL,
-    PRIMARY KEY (thread_key, ns, log, start)
-) by thread_key (fillfactor = 85, autovacuum_vacuum_scale_factor = 0.05);
+    PRIMARY KEY (thread, ns, log, start)
+) by thread (fillfactor = 85, autovacuum_vacuum_scale_factor = 0.05);
 ALTER TABLE tl.log_rows ALTER COLUMN payload SET STORAGE EXTERNAL;
 
 -- Large fields by content address.
 CREATE TABLE tl.blobs (
-    thread_key bytea NOT NULL,
+    thread bigint NOT NULL,
     ns bytea NOT NULL,
     id bytea NOT NULL,
     key_id integer NOT NULL,
     payload bytea NOT NULL,
-    PRIMARY KEY (thread_key, ns, id)
-) by thread_key ();
+    PRIMARY KEY (thread, ns, id)
+) by thread ();
 ALTER TABLE tl.blobs ALTER COLUMN payload SET STORAGE EXTERNAL;
 
 -- The message log. `kind`: NULL is message. `words`: each word that it is found by, once; `search`: all of them in
 -- order, unless the projection makes them again from the payload (derived).
 CREATE TABLE tl.entries (
-    thread_key bytea NOT NULL,
+    thread bigint NOT NULL,
     ns bytea NOT NULL,
     seq bigint NOT NULL,
     ext_id text COLLATE "C",
@@ -134,17 +135,17 @@ CREATE TABLE tl.entries (
     key_id integer NOT NULL,
     created_at bigint NOT NULL,
     payload bytea NOT NULL,
-    PRIMARY KEY (thread_key, ns, seq)
-) by thread_key ();
+    PRIMARY KEY (thread, ns, seq)
+) by thread ();
 ALTER TABLE tl.entries ALTER COLUMN payload SET STORAGE EXTERNAL;
-CREATE UNIQUE INDEX threadline_entries_by_ext_id ON tl.entries (thread_key, ns, ext_id) WHERE ext_id IS NOT NULL;
+CREATE UNIQUE INDEX threadline_entries_by_ext_id ON tl.entries (thread, ns, ext_id) WHERE ext_id IS NOT NULL;
 -- New words wait in a list within the index. Its pages are never given back: by default there may be 4 MB of them.
 CREATE INDEX threadline_entries_by_words ON tl.entries USING gin (words) WITH (gin_pending_list_limit = 256)
     WHERE words IS NOT NULL;
 
 -- Keyed rows that are really overwritten and never in history. `key`: UTF-8, compared by bytes.
 CREATE TABLE tl.slots (
-    thread_key bytea NOT NULL,
+    thread bigint NOT NULL,
     ns bytea NOT NULL,
     kind text COLLATE "C" NOT NULL,
     key bytea NOT NULL,
@@ -152,15 +153,15 @@ CREATE TABLE tl.slots (
     expires_at bigint,
     meta bytea,
     payload bytea NOT NULL,
-    PRIMARY KEY (thread_key, ns, kind, key)
-) by thread_key ();
+    PRIMARY KEY (thread, ns, kind, key)
+) by thread ();
 ALTER TABLE tl.slots ALTER COLUMN payload SET STORAGE EXTERNAL;
 
 -- One row a commit. `kind`: NULL is put. What a retry with the same op_id must be told and nothing else knows:
 -- `first_seq` and `seqs` (NULL: the entries follow `first_seq` one by one), `slots` (NULL: all were written), `removed`,
 -- `popped` (JSON); `incarnation`: NULL is the thread's own. Kept for 24 h at least.
 CREATE TABLE tl.journal (
-    thread_key bytea NOT NULL,
+    thread bigint NOT NULL,
     op_id bytea NOT NULL,
     rev bigint NOT NULL,
     kind text COLLATE "C",
@@ -174,5 +175,5 @@ CREATE TABLE tl.journal (
     incarnation bytea,
     digest bytea,
     parent bigint,
-    PRIMARY KEY (thread_key, op_id)
-) by thread_key ();
+    PRIMARY KEY (thread, op_id)
+) by thread ();
