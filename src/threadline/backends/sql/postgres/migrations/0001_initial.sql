@@ -35,7 +35,7 @@ CREATE TABLE tl.threads (
     message_count bigint NOT NULL,
     checkpoint_count bigint NOT NULL,
     active_on bigint GENERATED ALWAYS AS (activity_at >> 26) STORED
-) by thread (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.05);
+) by thread (autovacuum_vacuum_scale_factor = 0.05);
 CREATE INDEX threadline_threads_by_activity ON tl.threads (tenant, app, active_on) WHERE live;
 CREATE INDEX threadline_threads_by_owner ON tl.threads (tenant, app, owner, active_on)
     WHERE live AND owner IS NOT NULL;
@@ -58,7 +58,7 @@ CREATE TABLE tl.heads (
     last_version bigint NOT NULL,
     marks bytea NOT NULL,
     PRIMARY KEY (thread, ns)
-) by thread (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.05);
+) by thread (autovacuum_vacuum_scale_factor = 0.05);
 
 -- One version of one namespace's state. `kind`: NULL is put. `refs`: log, start, end, log, start, end, ...;
 -- `blob_refs`: 16 bytes each.
@@ -90,7 +90,8 @@ CREATE INDEX threadline_checkpoints_by_name ON tl.checkpoints (thread, ns, name,
     WHERE name IS NOT NULL;
 
 -- The items of the append-only logs, several neighbours in a row; p_start and p_end are prefix digests. The open row of
--- a log is small enough to be rewritten where it lies.
+-- a log is small enough to be rewritten where it lies: up to 4 KB stay in the row. Pages are filled: what is rewritten
+-- finds the room that its own older versions leave, and room that is kept free besides is never used.
 CREATE TABLE tl.log_rows (
     thread bigint NOT NULL,
     ns bytea NOT NULL,
@@ -103,7 +104,7 @@ CREATE TABLE tl.log_rows (
     p_end bytea NOT NULL,
     payload bytea NOT NULL,
     PRIMARY KEY (thread, ns, log, start)
-) by thread (fillfactor = 85, autovacuum_vacuum_scale_factor = 0.05);
+) by thread (toast_tuple_target = 4080, autovacuum_vacuum_scale_factor = 0.05);
 ALTER TABLE tl.log_rows ALTER COLUMN payload SET STORAGE EXTERNAL;
 
 -- Large fields by content address.
