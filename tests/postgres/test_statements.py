@@ -50,7 +50,7 @@ INSERT INTO "some schema".threadline_threads
 SELECT n, int8send(n), true, '', '', n::text, NULL, '', 1, 0, 1, NULL, NULL, NULL, 0, n, n, 1, 0
   FROM generate_series(1, 5000) AS n;
 INSERT INTO "some schema".threadline_entries
-SELECT n, '', 1, NULL, NULL, NULL, '', NULL, true, array_to_tsvector(ARRAY[n::text, 'word']),
+SELECT n, '', 1, NULL, NULL, NULL, '', NULL, true, ARRAY[n, -1],
        NULL, NULL, 0, n, ''
   FROM generate_series(1, 5000) AS n;
 ANALYZE;

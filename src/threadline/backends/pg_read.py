@@ -122,7 +122,7 @@ class Reader:
             before=_MOST if query.before is None else query.before,
             role=query.role,
             terms=list(query.terms),
-            match=pg_rows.match_of(query.words),
+            match=pg_rows.match_of(query.words) or None,
             ext_ids=None if query.ext_ids is None else list(query.ext_ids),
             limit=query.limit,
         )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+from zlib import crc32
 
 from threadline.backend import (
     Batch,
@@ -29,9 +30,6 @@ from threadline.backends.journal import read_popped
 from threadline.backends.pg_sql import UserIds
 
 _DEFAULT_NS = bytes(8)
-#: The longest word that a tsvector takes is 2,046 bytes, and it takes 1 MiB in all: longer words (characters) are
-#: indexed by their beginning, and what is beyond the sum (bytes) is not indexed. What is found is checked on the texts.
-LONGEST_WORD, MOST_WORDS = 400, 1_000_000
 #: A user id that is a number, in a column of texts: behind a character that no text id may hold.
 _NUMBER = "\x1f"
 _INTS = {"int": 31, "bigint": 63}
@@ -77,27 +75,13 @@ def owner_out(owner: str | int | None) -> str | None:
 
 
 def words_in(search: str | None) -> str | None:
-    """The words of an entry as they are indexed, with one space between them."""
-    if not search:
-        return None
-    words: Iterable[str] = search.split(" ")
-    if 4 * len(search) > MOST_WORDS:
-        kept, size = [], 0
-        for word in dict.fromkeys(words):
-            size += len(word[:LONGEST_WORD].encode())
-            if size > MOST_WORDS:
-                break
-            kept.append(word)
-        words = kept
-    return " ".join([word[:LONGEST_WORD] for word in words])
+    """The words of an entry as they are indexed: each once, as a number, in the text form of an array."""
+    return "{" + str(match_of(search.split(" ")))[1:-1] + "}" if search else None
 
 
-def match_of(words: Sequence[str]) -> str | None:
-    """Words as a tsquery: each a quoted lexeme, so that none of it is syntax."""
-    quoted = [
-        "'" + word[:LONGEST_WORD].replace("\\", "\\\\").replace("'", "''") + "'" for word in words
-    ]
-    return " & ".join(quoted) if quoted else None
+def match_of(words: Iterable[str]) -> list[int]:
+    """The numbers of words, each once: their CRC-32, as PostgreSQL has numbers of 32 bits."""
+    return [crc32(word) - 2**31 for word in {word.encode() for word in words}]
 
 
 def cleaned(text: str | None) -> str | None:

@@ -152,7 +152,7 @@ SELECT t.thread, :ns, n.*
 INSERT INTO tl.entries AS e (thread, ns, seq, ext_id, kind, role, digest, search, derived, words, meta, terms,
                              key_id, created_at, payload, facts)
 SELECT t.thread, :ns, t.last_seq + n.position, n.ext_id, n.kind, n.role, n.digest, n.search, n.derived,
-       array_to_tsvector(string_to_array(n.words, ' ')), n.meta, n.terms::bigint[], n.key_id,
+       n.words::integer[], n.meta, n.terms::bigint[], n.key_id,
        coalesce(n.created_at, t.at), n.payload, n.facts
   FROM t, h, unnest(:entry_ext_id::text[], :entry_kind::text[], :entry_role::text[], :entry_digest::bytea[],
                     :entry_search::text[], :entry_derived::boolean[], :entry_words::text[], :entry_meta::bytea[],
@@ -431,7 +431,7 @@ e.facts
 -- Another content in the same positions.
 UPDATE tl.entries AS e
    SET kind = n.kind, role = n.role, digest = n.digest, search = n.search, derived = n.derived,
-       words = array_to_tsvector(string_to_array(n.words, ' ')), meta = n.meta, key_id = n.key_id, payload = n.payload,
+       words = n.words::integer[], meta = n.meta, key_id = n.key_id, payload = n.payload,
        facts = n.facts
   FROM unnest(:seqs::bigint[], :kind::text[], :role::text[], :digest::bytea[], :search::text[], :derived::boolean[],
               :words::text[], :meta::bytea[], :key_id::integer[], :payload::bytea[], :facts::text[])
@@ -629,21 +629,21 @@ SELECT {{entry}}
 -- Entries that hold every word, oldest first.
 SELECT {{entry}}
 {{asked_entries}}
-   AND e.words @@ :match::tsquery
+   AND e.words @> :match::integer[]
  ORDER BY e.seq LIMIT :limit
 
 -- read_worded_newest --
 -- Entries that hold every word, newest first.
 SELECT {{entry}}
 {{asked_entries}}
-   AND e.words @@ :match::tsquery
+   AND e.words @> :match::integer[]
  ORDER BY e.seq DESC LIMIT :limit
 
 -- read_named_entries --
 -- Entries by their ids, oldest first.
 SELECT {{entry}}
 {{asked_entries}}
-   AND e.ext_id = ANY (:ext_ids::text[]) AND (:match::text IS NULL OR e.words @@ :match::tsquery)
+   AND e.ext_id = ANY (:ext_ids::text[]) AND (:match::integer[] IS NULL OR e.words @> :match::integer[])
  ORDER BY e.seq
 
 -- asked_threads --
@@ -671,7 +671,7 @@ t.live AND (:tenant::text IS NULL OR t.tenant = :tenant) AND (:app::text IS NULL
 SELECT e.ns, {{entry}}, {{thread}}
   FROM tl.entries AS e
   JOIN tl.threads AS t ON t.thread = e.thread
- WHERE e.words @@ :match::tsquery AND {{asked_threads}}
+ WHERE e.words @> :match::integer[] AND {{asked_threads}}
 {{behind_hit}}
 
 -- search_texts --

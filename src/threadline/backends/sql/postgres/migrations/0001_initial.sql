@@ -118,8 +118,9 @@ CREATE TABLE tl.blobs (
 ) by thread ();
 ALTER TABLE tl.blobs ALTER COLUMN payload SET STORAGE EXTERNAL;
 
--- The message log. `kind`: NULL is message. `words`: each word that it is found by, once; `search`: all of them in
--- order, unless the projection makes them again from the payload (derived).
+-- The message log. `kind`: NULL is message. `words`: each word that it is found by, once, as a number of 32 bits (two
+-- words may share one: what is found is checked on the texts); `search`: all of them in order, unless the projection
+-- makes them again from the payload (derived).
 CREATE TABLE tl.entries (
     thread bigint NOT NULL,
     ns bytea NOT NULL,
@@ -130,7 +131,7 @@ CREATE TABLE tl.entries (
     digest bytea NOT NULL,
     search text COLLATE "C",
     derived boolean NOT NULL,
-    words tsvector,
+    words integer[],
     meta bytea,
     terms bigint[],
     key_id integer NOT NULL,
