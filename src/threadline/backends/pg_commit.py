@@ -22,6 +22,7 @@ from threadline.backend import (
     judge_again,
 )
 from threadline.backends import pg_rows as rows
+from threadline.backends import pg_values
 from threadline.backends.pg_link import Connection
 from threadline.backends.pg_sql import Sql, Statement
 from threadline.errors import UnavailableError
@@ -165,7 +166,7 @@ class Commits:
 
     async def done(self, connection: Connection, batch: Batch) -> Commit | None:
         """The result of this batch if it was committed before. Raises Refused for another user's."""
-        place = rows.place(batch.key, batch.ns)
+        place = pg_values.place(batch.key, batch.ns)
         row = await self.one(connection, "find_operation", **place, op_id=batch.op_id)
         if row is None:
             return None
@@ -176,7 +177,7 @@ class Commits:
 
     async def facts(self, connection: Connection, batch: Batch) -> Row | None:
         """What is there: the thread's row and the head's."""
-        return await self.one(connection, "commit_facts", **rows.place(batch.key, batch.ns))
+        return await self.one(connection, "commit_facts", **pg_values.place(batch.key, batch.ns))
 
     async def judge(self, connection: Connection, batch: Batch, facts: Row | None) -> None:
         """Raise Refused unless the batch may be committed onto what is there."""
@@ -184,7 +185,7 @@ class Commits:
         for each in batch.requires_slots:
             slot = {"kind": each.kind, "slot": each.key.encode(), "now": self.now()}
             there = await self.one(
-                connection, "find_slot", **rows.place(batch.key, batch.ns), **slot
+                connection, "find_slot", **pg_values.place(batch.key, batch.ns), **slot
             )
             fenced = fenced or there is None or there["payload"] != each.payload
         if facts is None:
@@ -195,7 +196,7 @@ class Commits:
     async def trim(self, connection: Connection, batch: Batch, commit: Commit) -> None:
         """Now and then, forget results that nobody asks for again."""
         if commit.rev % TRIM_EVERY == 0:
-            place = rows.place(batch.key, batch.ns)
+            place = pg_values.place(batch.key, batch.ns)
             await self.do(connection, "trim_journal", **place, before=commit.at - JOURNAL_US)
 
     async def one(self, connection: Connection, name: str, /, **parameters: Any) -> Row | None:

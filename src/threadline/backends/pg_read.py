@@ -23,7 +23,7 @@ from threadline.backend import (
     ThreadQuery,
     ThreadRow,
 )
-from threadline.backends import pg_rows
+from threadline.backends import pg_rows, pg_values
 from threadline.backends.pg_link import Connection
 from threadline.backends.pg_sql import Sql
 from threadline.errors import CorruptionError
@@ -47,11 +47,11 @@ class Reader:
 
     def place(self, key: bytes, ns: bytes, user: str | None) -> dict[str, Any]:
         """The parameters that every read of a thread has."""
-        return {**pg_rows.place(key, ns), "user": self.owner(user)}
+        return {**pg_values.place(key, ns), "user": self.owner(user)}
 
     def owner(self, user: str | None) -> str | int | None:
         """The value of the owner column. Raises ValueError."""
-        return pg_rows.owner_in(user, self._sql.user_ids)
+        return pg_values.owner_in(user, self._sql.user_ids)
 
     async def head(
         self, place: dict[str, Any], at: At | None, known: Known | None, content: bool
@@ -122,8 +122,8 @@ class Reader:
             before=_MOST if query.before is None else query.before,
             role=query.role,
             terms=list(query.terms),
-            match=pg_rows.match_of(query.words) or None,
-            ext_ids=None if query.ext_ids is None else list(query.ext_ids),
+            match=pg_values.match_of(query.words) or None,
+            ext_ids=None if query.ext_ids is None else list(map(pg_values.id_in, query.ext_ids)),
             limit=query.limit,
         )
         entries = [pg_rows.entry_row(tuple(row)) for row in found]
@@ -141,7 +141,7 @@ class Reader:
             "search_words" if words else "search_texts",
             **self._threads(threads),
             **_behind(before),
-            match=pg_rows.match_of(words),
+            match=pg_values.match_of(words),
             limit=limit,
         )
         return [_hit(row) for row in found]
@@ -171,7 +171,7 @@ class Reader:
         at, key = query.after or ((-1, b"") if query.oldest else (_MOST, b""))
         cursor = {
             "after_at": at,
-            "after_thread": pg_rows.number_of(key),
+            "after_thread": pg_values.number_of(key),
             "limit": query.limit,
             "offset": query.offset,
         }
@@ -198,7 +198,7 @@ class Reader:
             ((*sizes,),) = await self._all("measure_all")
             ((whole,),) = await self._all("store_bytes", schema=self._sql.schema)
             return [{**_sizes(sizes), "store_bytes": whole}]
-        threads = list(map(pg_rows.number_of, keys))
+        threads = list(map(pg_values.number_of, keys))
         found = await self._all("measure_threads", threads=threads, keys=list(keys))
         by_key = {key: _sizes(sizes) for key, *sizes in found}
         return [by_key.get(key) or _sizes([0] * len(_MEASURED)) for key in keys]
@@ -206,7 +206,7 @@ class Reader:
     async def summarize(self, query: ThreadQuery, key: bytes | None) -> Summary:
         """See `Backend.summarize`."""
         asked = {"tenant": query.tenant, "app": query.app, "user": self.owner(query.user)}
-        of = {"key": key, "thread": pg_rows.number_of(key or b"")}
+        of = {"key": key, "thread": pg_values.number_of(key or b"")}
         parts = ("threads", "messages", "checkpoints", "tools", "tokens")
         async with self._connection.transaction(isolation="repeatable_read", readonly=True):
             found = [await self._all(f"summary_{part}", **asked, **of) for part in parts]
@@ -263,7 +263,7 @@ def _asked(at: At | None, known: Known | None) -> tuple[str, dict[str, Any]]:
             "digest": digest,
         }
     if at.ext_id is not None:
-        return "read_ext_id", {"ext_id": at.ext_id}
+        return "read_ext_id", {"ext_id": pg_values.id_in(at.ext_id)}
     if at.name is not None:
         return "read_name", {"name": at.name}
     return "read_version", {"version": at.version}
@@ -276,7 +276,7 @@ def _behind(before: int | None) -> dict[str, Any]:
     rest, seq = divmod(before, 1 << 64)
     rest, ns = divmod(rest, 1 << 64)
     at, thread = divmod(rest, 1 << 64)
-    place = (at, thread - 2**63, pg_rows.short(ns.to_bytes(8, "big")), seq)
+    place = (at, thread - 2**63, pg_values.short(ns.to_bytes(8, "big")), seq)
     return {f"before_{name}": part for name, part in zip(_CURSOR, place, strict=True)}
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
-from zlib import crc32
 
 from threadline.backend import (
     Batch,
@@ -28,68 +27,15 @@ from threadline.backend import (
 )
 from threadline.backends.journal import read_popped
 from threadline.backends.pg_sql import UserIds
-
-_DEFAULT_NS = bytes(8)
-#: A user id that is a number, in a column of texts: behind a character that no text id may hold.
-_NUMBER = "\x1f"
-_INTS = {"int": 31, "bigint": 63}
-
-
-def short(ns: bytes) -> bytes:
-    """A namespace's key as it is stored."""
-    return b"" if ns == _DEFAULT_NS else ns
-
-
-def number_of(key: bytes) -> int:
-    """What stands for a thread in the keys of all tables: the first 8 bytes of its key, in their order."""
-    return int.from_bytes(key[:8], "big") - 2**63
-
-
-def place(key: bytes, ns: bytes) -> dict[str, Any]:
-    """The parameters that name a thread and a namespace."""
-    return {"key": key, "thread": number_of(key), "ns": short(ns)}
-
-
-def owner_in(user: str | None, user_ids: UserIds) -> str | int | None:
-    """The value of the owner column for a canonical user. Raises ValueError for one that does not fit it."""
-    if user is None:
-        return None
-    number = int(user[2:]) if user.startswith("i:") else None
-    if user_ids == "string":
-        return user[2:] if number is None else _NUMBER + user[2:]
-    bits = _INTS[user_ids]
-    if number is None or not -(2**bits) <= number < 2**bits:
-        raise ValueError(
-            f"user_id {user[2:]!r} does not fit this store, whose user ids are of type {user_ids!r}"
-        )
-    return number
-
-
-def owner_out(owner: str | int | None) -> str | None:
-    """The canonical user of an owner column."""
-    if owner is None:
-        return None
-    if isinstance(owner, int):
-        return f"i:{owner}"
-    return "i:" + owner[1:] if owner.startswith(_NUMBER) else "s:" + owner
-
-
-def words_in(search: str | None) -> str | None:
-    """The words of an entry as they are indexed: each once, as a number, in the text form of an array."""
-    return "{" + str(match_of(search.split(" ")))[1:-1] + "}" if search else None
-
-
-def match_of(words: Iterable[str]) -> list[int]:
-    """The numbers of words, each once: their CRC-32, as PostgreSQL has numbers of 32 bits."""
-    return [crc32(word) - 2**31 for word in {word.encode() for word in words}]
-
-
-def cleaned(text: str | None) -> str | None:
-    """A projection (a title, say) without what PostgreSQL cannot store as text."""
-    if text is None:
-        return None
-    return text.replace("\x00", "\ufffd").encode("utf-8", "replace").decode()
-
+from threadline.backends.pg_values import (
+    cleaned,
+    id_in,
+    id_out,
+    owner_in,
+    owner_out,
+    place,
+    words_in,
+)
 
 # What is written --------------------------------------------------------------------------------------------
 
@@ -141,7 +87,7 @@ def checkpoint_parameters(batch: Batch) -> dict[str, Any]:
         "parent_version": row.parent_version,
         "base": row.base,
         "state_kind": None if row.kind == "put" else row.kind,
-        "ext_id": row.ext_id,
+        "ext_id": id_in(row.ext_id),
         "name": row.name,
         "run_id": row.run_id,
         "state_op_id": row.op_id or None,
@@ -182,9 +128,9 @@ def entry_parameters(puts: Sequence[EntryPut], projected: bool) -> dict[str, Any
     entries = [put.entry for put in puts]
     columns = entry_columns(entries, projected)
     return {
-        "entry_ext_id": [each.ext_id for each in entries],
+        "entry_ext_id": [id_in(each.ext_id) for each in entries],
         "entry_terms": [_terms_in(put) for put in puts],
-        "ignored": [put.entry.ext_id for put in puts if put.on_duplicate == "ignore"],
+        "ignored": [id_in(put.entry.ext_id) for put in puts if put.on_duplicate == "ignore"],
         "entry_created_at": [each.created_at or None for each in entries],
         **{f"entry_{name}": values for name, values in columns.items()},
     }
@@ -311,7 +257,7 @@ def checkpoint_row(columns: Sequence[Any]) -> CheckpointRow:
         parent_version=parent_version,
         base=base,
         kind=kind or "put",
-        ext_id=ext_id,
+        ext_id=id_out(ext_id),
         name=name,
         run_id=run_id,
         op_id=op_id or b"",
@@ -343,7 +289,8 @@ _ENTRY = (
 def entry_row(columns: Sequence[Any]) -> Entry:
     """An entry from its 12 columns."""
     told = dict(zip(_ENTRY, columns, strict=True))
-    return Entry(**{**told, "kind": told["kind"] or "message"})
+    kind, ext_id = told["kind"] or "message", id_out(told["ext_id"])
+    return Entry(**{**told, "kind": kind, "ext_id": ext_id})
 
 
 def slot_row(columns: Sequence[Any]) -> Slot:

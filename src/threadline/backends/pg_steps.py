@@ -16,6 +16,7 @@ import asyncpg
 
 from threadline.backend import Batch, Commit, CopyFrom, Entry, Reason, Refused, SlotPut
 from threadline.backends import pg_rows as rows
+from threadline.backends import pg_values
 from threadline.backends.journal import without_popped, write_popped
 from threadline.backends.pg_commit import ATTEMPTS, Commits, Raced, Row, plain_slots
 from threadline.backends.pg_link import Connection
@@ -64,7 +65,7 @@ async def _lock(commits: Commits, connection: Connection, batches: Sequence[Batc
     return {
         key
         for key, how in sorted(wanted.items())
-        if await commits.do(connection, how, thread=rows.number_of(key))
+        if await commits.do(connection, how, thread=pg_values.number_of(key))
     }
 
 
@@ -77,7 +78,7 @@ class _Steps:
     ) -> None:
         self._commits, self._connection, self._batch = commits, connection, batch
         self._locked = locked
-        self._place = rows.place(batch.key, batch.ns)
+        self._place = pg_values.place(batch.key, batch.ns)
 
     async def commit(self) -> Commit:
         commits, connection, batch = self._commits, self._connection, self._batch
@@ -128,7 +129,7 @@ class _Steps:
     async def _revive(self) -> None:
         tenant, app, thread_id = self._batch.names
         names = {"tenant": tenant, "app": app, "thread_id": thread_id}
-        user = rows.owner_in(self._batch.user, self._commits.sql.user_ids)
+        user = pg_values.owner_in(self._batch.user, self._commits.sql.user_ids)
         born = {"incarnation": self._batch.incarnation, "now": self._commits.now()}
         await self._do("retire_journal")
         await self._do("revive_thread", **names, user=user, **born)
@@ -145,7 +146,7 @@ class _Steps:
 
     async def _copy(self, source: CopyFrom, last_seq: int) -> tuple[int, int]:
         """Copy from another thread: how many positions the entries took, and how many are new."""
-        there = rows.place(source.key, source.ns)
+        there = pg_values.place(source.key, source.ns)
         facts = await self._commits.one(self._connection, "commit_facts", **there)
         self._check_locked(source.key, facts)
         if facts is None or not facts["live"] or facts["incarnation"] != source.incarnation:
@@ -188,7 +189,9 @@ class _Steps:
         batch = self._batch
         seqs: set[int] = set()
         if batch.remove_entries:
-            named = await self._do("find_named", ext_ids=list(batch.remove_entries))
+            named = await self._do(
+                "find_named", ext_ids=list(map(pg_values.id_in, batch.remove_entries))
+            )
             seqs.update(row["seq"] for row in named)
         if batch.clear_entries or batch.tail is not None:
             after = 0 if batch.clear_entries or batch.tail is None else batch.tail.after

@@ -154,7 +154,7 @@ INSERT INTO tl.entries AS e (thread, ns, seq, ext_id, kind, role, digest, search
 SELECT t.thread, :ns, t.last_seq + n.position, n.ext_id, n.kind, n.role, n.digest, n.search, n.derived,
        n.words::integer[], n.meta, n.terms::bigint[], n.key_id,
        coalesce(n.created_at, t.at), n.payload, n.facts
-  FROM t, h, unnest(:entry_ext_id::text[], :entry_kind::text[], :entry_role::text[], :entry_digest::bytea[],
+  FROM t, h, unnest(:entry_ext_id::bytea[], :entry_kind::text[], :entry_role::text[], :entry_digest::bytea[],
                     :entry_search::text[], :entry_derived::boolean[], :entry_words::text[], :entry_meta::bytea[],
                     :entry_terms::text[], :entry_key_id::integer[], :entry_created_at::bigint[],
                     :entry_payload::bytea[], :entry_facts::text[])
@@ -173,7 +173,7 @@ RETURNING e.seq, e.ext_id
 -- ignored --
 -- What is there stays when it was asked so.
 -- part: of put
-CASE WHEN e.ext_id = ANY (:ignored::text[]) THEN
+CASE WHEN e.ext_id = ANY (:ignored::bytea[]) THEN
 
 -- put_slots --
 -- Slots; those of `absent` only where there is none, or an expired one.
@@ -271,7 +271,7 @@ RETURNING op_id, rev, at, first_seq, seqs, slots
 -- part: of put
 (SELECT CASE WHEN bool_and(coalesce(e.seq > t.last_seq, true)) THEN NULL
              ELSE array_agg(coalesce(e.seq, t.last_seq + n.position) ORDER BY n.position) END
-   FROM unnest(:entry_ext_id::text[]) WITH ORDINALITY AS n (ext_id, position)
+   FROM unnest(:entry_ext_id::bytea[]) WITH ORDINALITY AS n (ext_id, position)
   CROSS JOIN t
    LEFT JOIN e ON e.ext_id = n.ext_id)
 
@@ -413,7 +413,7 @@ SELECT e.seq FROM tl.entries AS e WHERE e.thread = :thread AND e.ns = :ns ORDER 
 -- find_named --
 -- The positions of entries by their ids.
 SELECT e.ext_id, e.seq FROM tl.entries AS e
- WHERE e.thread = :thread AND e.ns = :ns AND e.ext_id = ANY (:ext_ids::text[])
+ WHERE e.thread = :thread AND e.ns = :ns AND e.ext_id = ANY (:ext_ids::bytea[])
 
 -- delete_entries --
 -- Entries go.
@@ -643,7 +643,7 @@ SELECT {{entry}}
 -- Entries by their ids, oldest first.
 SELECT {{entry}}
 {{asked_entries}}
-   AND e.ext_id = ANY (:ext_ids::text[]) AND (:match::integer[] IS NULL OR e.words @> :match::integer[])
+   AND e.ext_id = ANY (:ext_ids::bytea[]) AND (:match::integer[] IS NULL OR e.words @> :match::integer[])
  ORDER BY e.seq
 
 -- asked_threads --

@@ -3,7 +3,8 @@
 -- `tl.` is the schema and the prefix of our tables; `owner_type` the type of user ids; what stands behind `by thread`
 -- are the storage parameters of a table, or of each of its partitions.
 -- Read in this order: store, threads, heads; then what a head leads to: checkpoints, log_rows, blobs; then the message
--- log: entries; then slots and the journal. NULL is the common case wherever it saves bytes. Times are microseconds.
+-- log: entries; then slots and the journal. NULL is the common case wherever it saves bytes. `ext_id` is
+-- UTF-8, but for hexadecimal ids and UUIDs, which are half as long (see pg_rows). Times are microseconds.
 
 -- What is true of the store: the salt of its keys, its kind of user ids, its partitions.
 CREATE TABLE tl.store (
@@ -69,7 +70,7 @@ CREATE TABLE tl.checkpoints (
     parent_version bigint,
     base bigint,
     kind text COLLATE "C",
-    ext_id text COLLATE "C",
+    ext_id bytea,
     name text COLLATE "C",
     run_id text COLLATE "C",
     op_id bytea,
@@ -125,7 +126,7 @@ CREATE TABLE tl.entries (
     thread bigint NOT NULL,
     ns bytea NOT NULL,
     seq bigint NOT NULL,
-    ext_id text COLLATE "C",
+    ext_id bytea,
     kind text COLLATE "C",
     role text COLLATE "C",
     digest bytea NOT NULL,
