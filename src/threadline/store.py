@@ -26,7 +26,7 @@ from threadline.batch import CopyFrom, Drop
 from threadline.checkpointer.store import Store
 from threadline.codec.digest import EMPTY, checkpoint_digest, extend, item_digest
 from threadline.codec.envelope import Payload, Where
-from threadline.codec.near import expand, shrink
+from threadline.codec.near import Near, expand, shrink
 from threadline.codec.rows import Items
 from threadline.codec.searchtext import words
 from threadline.codec.terms import matches, terms_of
@@ -56,6 +56,7 @@ __all__ = [
     "Items",
     "Mark",
     "Meta",
+    "Near",
     "Payload",
     "Range",
     "Row",

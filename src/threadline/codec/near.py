@@ -6,6 +6,8 @@ this way and not a copy. A zstd frame (RFC 8878) without its magic number, with 
 
 from __future__ import annotations
 
+import threading
+
 import zstandard
 
 from threadline.codec.values import MAX_BYTES
@@ -18,14 +20,46 @@ _EMPTY = zstandard.ZstdCompressor(compression_params=_OPTIONS).compress(b"")[len
 _LEAST = 8
 
 
+class Near:
+    """Bytes that many others are written near: what compresses is kept for each thread, since to make it costs far more
+    than to use it."""
+
+    def __init__(self, content: bytes = b"") -> None:
+        self.content, self._dictionary = content, _dictionary(content)
+        self._tools = threading.local()
+
+    def shrink(self, data: bytes) -> bytes:
+        """`data` in fewer bytes, the fewer the more of it stands in the content."""
+        try:
+            packer = self._tools.packer
+        except AttributeError:
+            packer = self._tools.packer = _packer(self._dictionary)
+        return packer.compress(data)[len(_MAGIC) :]  # type: ignore[no-any-return]
+
+    def expand(self, packed: bytes) -> bytes:
+        """What was shrunk. Raises CorruptionError."""
+        try:
+            reader = self._tools.reader
+        except AttributeError:
+            reader = self._tools.reader = zstandard.ZstdDecompressor(dict_data=self._dictionary)
+        return _expanded(packed, reader)
+
+
 def shrink(data: bytes, near: bytes = b"") -> bytes:
     """`data` in fewer bytes, the fewer the more of it stands in `near`; `expand` needs the same `near`."""
-    packer = zstandard.ZstdCompressor(dict_data=_dictionary(near), compression_params=_OPTIONS)
-    return packer.compress(data)[len(_MAGIC) :]
+    return _packer(_dictionary(near)).compress(data)[len(_MAGIC) :]
 
 
 def expand(packed: bytes, near: bytes = b"") -> bytes:
     """What was shrunk. Raises CorruptionError."""
+    return _expanded(packed, zstandard.ZstdDecompressor(dict_data=_dictionary(near)))
+
+
+def _packer(dictionary: zstandard.ZstdCompressionDict | None) -> zstandard.ZstdCompressor:
+    return zstandard.ZstdCompressor(dict_data=dictionary, compression_params=_OPTIONS)
+
+
+def _expanded(packed: bytes, reader: zstandard.ZstdDecompressor) -> bytes:
     frame = _MAGIC + packed
     try:
         size = zstandard.frame_content_size(frame)
@@ -33,7 +67,6 @@ def expand(packed: bytes, near: bytes = b"") -> bytes:
             raise CorruptionError(f"{size} bytes are claimed; at most {MAX_BYTES} are read")
         if size == 0 and packed != _EMPTY:  # The library looks no further where nothing is claimed.
             raise CorruptionError("some bytes claim to hold nothing, and are not empty")
-        reader = zstandard.ZstdDecompressor(dict_data=_dictionary(near))
         return reader.decompress(frame, allow_extra_data=False)
     except zstandard.ZstdError as error:
         raise CorruptionError(f"some bytes cannot be decompressed: {error}") from None

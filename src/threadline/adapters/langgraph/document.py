@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import ormsgpack
 
 from threadline import CorruptionError
-from threadline.store import Mark, Range, expand, item_digest, shrink
+from threadline.store import Mark, Near, Range, expand, item_digest, shrink
 
 #: The kind of every item in the adapter's logs, and the log of middling values.
 KIND, FIELDS = 16, 0
@@ -50,6 +50,7 @@ _WORDS = b"".join(
         b"\x0d\xa7parents\x80",
     )
 )
+_NEAR = Near(_WORDS)
 
 Piece = tuple[int, int]
 
@@ -187,7 +188,7 @@ def write_document(
 ) -> Written:
     """Store a document's bytes near the words and the skeleton that is known, or begin or extend one where that is
     worth it."""
-    plain = shrink(data, _WORDS)
+    plain = _NEAR.shrink(data)
     if len(plain) <= _DEAR:
         return Written(_NEAR_WORDS + plain, blobs, known, False)
     skeleton, before = data, b""
@@ -213,7 +214,7 @@ def read_document(payload: bytes, blob_refs: Sequence[bytes], skeleton: bytes | 
     if payload[:1] == _NEAR_SKELETON and skeleton is not None:
         return Document.from_bytes(expand(payload[1:], _WORDS + skeleton), blob_refs[1:])
     if payload[:1] == _NEAR_WORDS:
-        return Document.from_bytes(expand(payload[1:], _WORDS), blob_refs)
+        return Document.from_bytes(_NEAR.expand(payload[1:]), blob_refs)
     raise CorruptionError("this is no checkpoint of LangGraph's, or its skeleton is missing")
 
 

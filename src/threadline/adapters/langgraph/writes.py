@@ -22,7 +22,7 @@ from langgraph.checkpoint.base import WRITES_IDX_MAP
 from threadline import CorruptionError
 from threadline.adapters.langgraph.document import START, Typed, pack_id, unpack_id
 from threadline.adapters.langgraph.plan import Added
-from threadline.store import Range, Slot, Store, Where, expand, shrink
+from threadline.store import Near, Range, Slot, Store, Where, expand, shrink
 
 KIND = "w"
 WHERE = Where("slot", KIND)
@@ -42,6 +42,8 @@ _WORDS = (
     b"\x93\xb9~__pregel_pull, __start__\xc4\x10\x92\x94\x01\xafbranch:to:agent\xc0\xc4\x01\xc0"
     b"\x94\x00\xa8messages\xc0\xc5\x02\x91"
 )
+#: What it takes alone.
+_ALONE = Near()
 
 
 class Write(NamedTuple):
@@ -177,7 +179,7 @@ def near_items(content: bytes, added: Sequence[Added]) -> bytes | None:
             place = b"".join(map(_number, (each.log, each.start, len(each.items))))
             if best is None or len(data) < len(best):
                 best = _NEAR + place + data
-    return best if best and len(best) < 0.5 * len(shrink(content)) else None
+    return best if best and len(best) < 0.5 * len(_ALONE.shrink(content)) else None
 
 
 def _shares(content: bytes, items: Sequence[bytes]) -> bool:
