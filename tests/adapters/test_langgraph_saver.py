@@ -552,6 +552,35 @@ def test_two_savers_of_one_store_see_each_other(checkpointer: BaseCheckpointer) 
 # Forks, rollbacks, differences, retention, search -----------------------------------------------------------
 
 
+def test_a_put_after_a_get_reads_nothing_again(
+    checkpointer: BaseCheckpointer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where another saver, perhaps another process, put what was read; and a stale one costs another try only."""
+    savers = [ThreadlineSaver(checkpointer) for _ in range(2)]
+    put(savers[0], 1, {"m": messages(1, 2)})
+    asked: list[Any] = []
+    for saver in savers:
+        store = saver._store
+        read = store.aread
+        monkeypatch.setattr(store, "aread", lambda *a, r=read: (asked.append(a), r(*a))[1])
+    for number in range(2, 8):
+        saver, other = savers[number % 2], savers[1 - number % 2]
+        found = saver.get_tuple(at())
+        assert found is not None
+        said = found.checkpoint["channel_values"]["m"]
+        if number == 5:
+            put(other, 100, {"m": messages(9)}, number - 1)
+        asked.clear()
+        put(saver, number, {"m": [*said, *messages(number + 1)]}, number - 1)
+        assert bool(asked) == (number == 5)
+        if number == 5:
+            savers[0].prune(["t"], strategy="delete")
+            put(savers[0], 5, {"m": [*said, *messages(6)]})
+    back = ThreadlineSaver(checkpointer).get_tuple(at())
+    assert back is not None
+    assert back.checkpoint["channel_values"]["m"] == messages(*range(1, 9))
+
+
 def test_a_fork_ends_where_it_was_asked_for(saver: ThreadlineSaver) -> None:
     for number in range(1, 6):
         put(saver, number, {"m": messages(*range(number)), "a": number}, number - 1 or None)

@@ -10,10 +10,11 @@ from typing import NamedTuple
 from threadline.adapters.langgraph.plan import Ground
 from threadline.adapters.langgraph.seen import Sights
 from threadline.adapters.langgraph.spans import Place
-from threadline.store import Slot
+from threadline.store import Head, Slot
 
-#: Of how many namespaces the ground is remembered, and how many slots of each wait for their items.
-GROUNDS, WAITING = 1000, 64
+#: Of how many namespaces the ground is remembered, of how many what a user has just read of them, and how many slots
+#: of each wait for their items.
+GROUNDS, HEADS, WAITING = 1000, 64, 64
 #: How many puts a slot waits for the items that it is near to.
 TRIES = 4
 
@@ -32,6 +33,7 @@ class Grounds:
     def __init__(self) -> None:
         self._lock = Lock()
         self._grounds: OrderedDict[Place, Ground] = OrderedDict()
+        self._heads: OrderedDict[Place, Head] = OrderedDict()
         self._waiting: OrderedDict[Place, dict[str, Waiting]] = OrderedDict()
         self._late: OrderedDict[Place, str] = OrderedDict()
         self.sights = Sights()
@@ -40,6 +42,22 @@ class Grounds:
         """The ground as it was last seen."""
         with self._lock:
             return self._grounds.get(place)
+
+    def read(self, place: Place, head: Head) -> None:
+        """A namespace's newest version was read for a user, who may be about to put the next."""
+        with self._lock:
+            known, life = self._grounds.get(place), head.thread and head.thread.incarnation
+            if known and known.incarnation == life and known.last_version >= head.last_version:
+                return
+            self._heads[place] = head
+            self._heads.move_to_end(place)
+            while len(self._heads) > HEADS:
+                self._heads.popitem(last=False)
+
+    def newer(self, place: Place) -> Head | None:
+        """What was read of a namespace since its ground was remembered; only once."""
+        with self._lock:
+            return self._heads.pop(place, None)
 
     def put(self, place: Place, ground: Ground) -> None:
         """Remember a ground, unless a newer one of the same life is known."""
@@ -75,7 +93,7 @@ class Grounds:
         """Forget a namespace, or its whole thread."""
         self.sights.forget(place, thread=thread)
         with self._lock:
-            for kept in (self._grounds, self._waiting):
+            for kept in (self._grounds, self._heads, self._waiting):
                 places = [p for p in kept if p.thread_id == place.thread_id] if thread else [place]
                 for each in places:
                     kept.pop(each, None)

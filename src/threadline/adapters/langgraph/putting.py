@@ -45,7 +45,7 @@ class Puts:
         """
         codec = Codec(serde, place.thread_id)
         given = Given(checkpoint, metadata, new_versions, parent)
-        ground = self.grounds.get(place)
+        ground = await self._known(place, serde)
         tidy = True  # Whether slots that wait are written near the new items in this commit.
         for _ in range(ATTEMPTS):
             ground = ground or await self._reader.ground(place, serde)
@@ -86,6 +86,12 @@ class Puts:
         raise ConflictError(
             f"thread {place.thread_id!r} changed too often while a checkpoint was put"
         )
+
+    async def _known(self, place: Place, serde: Any) -> Ground | None:
+        """The namespace as this process last saw it."""
+        if (head := self.grounds.newer(place)) is not None:
+            return await self._reader.ground_of(place, head, serde)
+        return self.grounds.get(place)
 
     async def _base(
         self, place: Place, serde: Any, ground: Ground, parent: str | None

@@ -57,9 +57,11 @@ from threadline.store import (
 
 
 class Given:
-    """What a reader made for a user: the digest of the checkpoint, and the objects of its lists."""
+    """What a reader made for a user: the digest of the checkpoint, and the objects of its lists; and the namespace's
+    newest version, where it was read."""
 
     def __init__(self) -> None:
+        self.head: Head | None = None
         self.digest = b""
         self.lists: dict[str, Seen] = {}
 
@@ -118,7 +120,10 @@ class Reader:
 
     async def ground(self, place: Place, serde: Any) -> Ground:
         """The namespace as it stands."""
-        head = await self.store.aread(place.config)
+        return await self.ground_of(place, await self.store.aread(place.config), serde)
+
+    async def ground_of(self, place: Place, head: Head, serde: Any) -> Ground:
+        """The namespace as a read of its newest version showed it."""
         if head.thread is None:
             return Ground(last_version=head.last_version)
         marks = tuple(read_marks(head.marks))
@@ -189,6 +194,8 @@ class Reader:
         row = head.checkpoint
         if row is None or row.ext_id is None:
             return None
+        if given is not None and id is None:
+            given.head = head
         self._remember(head)
         (document,) = await self.documents(place, [row])
         if id is None and document.top is not None:

@@ -68,6 +68,8 @@ class ThreadlineSaver(ThreadCalls):
         """The checkpoint that a config names, or the thread's latest; None when there is none."""
         place, id, given = self._place(config), get_checkpoint_id(config), Given()
         found = await self._reader.get(place, id, self.serde, given)
+        if given.head is not None:
+            self._puts.grounds.read(place, given.head)
         if given.lists:
             self._puts.grounds.sights.put(place, given.digest, given.lists)
         return found
