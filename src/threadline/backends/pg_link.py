@@ -20,6 +20,8 @@ from typing import Any, TypeVar
 import asyncpg
 
 from threadline import clock
+from threadline.backends.pg_lender import Connection as Connection
+from threadline.backends.pg_lender import Lender
 from threadline.errors import (
     CorruptionError,
     DeadlineError,
@@ -33,7 +35,6 @@ from threadline.errors import (
 from threadline.loops import when_loop_ends
 
 T = TypeVar("T")
-Connection = Any  # asyncpg's, or a pool's proxy of one: the driver ships no types.
 Work = Callable[[Connection], Awaitable[T]]
 
 _HOST = r"(?:\[[^\[\]/?#@]*\]|[^\[\]/?#@:,]*)(?::\d{0,5})?"
@@ -164,8 +165,9 @@ class Link:
     def __init__(
         self, dsn: Dsn, pool: Any | None = None, config: Mapping[str, Any] | None = None
     ) -> None:
-        self._dsn, self._given, self._config = dsn, pool, dict(config or {})
-        self._pools: dict[asyncio.AbstractEventLoop, asyncio.Future[Any]] = {}
+        self._dsn, self._config = dsn, dict(config or {})
+        self._given = Lender(pool, keeps=False) if pool is not None else None
+        self._pools: dict[asyncio.AbstractEventLoop, asyncio.Future[Lender]] = {}
         self._ends: dict[asyncio.AbstractEventLoop, AsyncGenerator[None]] = {}
         self._door = threading.Lock()
         self._closed = False
@@ -174,7 +176,8 @@ class Link:
     @property
     def loop(self) -> asyncio.AbstractEventLoop | None:
         """The loop that a caller's pool belongs to."""
-        loop: asyncio.AbstractEventLoop | None = getattr(self._given, "_loop", None)
+        pool = self._given.pool if self._given is not None else None
+        loop: asyncio.AbstractEventLoop | None = getattr(pool, "_loop", None)
         return loop
 
     async def run(self, work: Work[T], deadline: float) -> T:
@@ -207,10 +210,12 @@ class Link:
 
     async def _run(self, work: Work[T], deadline: float) -> T:
         with driver_errors():
-            left = deadline - clock.monotonic()
-            async with asyncio.timeout(left):
-                pool = await self._pool()
-                connection = await pool.acquire()
+            lender = self._lender()
+            connection = lender.spare() if lender is not None else None
+            if lender is None or connection is None:
+                async with asyncio.timeout(deadline - clock.monotonic()):
+                    lender = lender or await self._pool()
+                    connection = await lender.wait()
             whole = False
             try:
                 async with asyncio.timeout(deadline - clock.monotonic()):
@@ -228,11 +233,18 @@ class Link:
                         asyncpg.InterfaceError
                     ):  # The driver let go of it itself.
                         connection.terminate()
-                await pool.release(connection)
+                await lender.back(connection)
 
-    async def _pool(self) -> Any:
+    def _lender(self) -> Lender | None:
+        """What lends the connections of this loop, when it is there already."""
         if self._given is not None:
             return self._given
+        made = self._pools.get(asyncio.get_running_loop())
+        if made is None or self._closed or not _is_made(made):
+            return None
+        return made.result()
+
+    async def _pool(self) -> Lender:
         if self._closed:
             raise ReleasedError()
         loop = asyncio.get_running_loop()
@@ -245,28 +257,30 @@ class Link:
                 self._ends[loop] = when_loop_ends(functools.partial(self._end, future))
         return await asyncio.shield(future)
 
-    async def _end(self, future: asyncio.Future[Any]) -> None:
+    async def _end(self, future: asyncio.Future[Lender]) -> None:
         """The loop of a pool ends."""
         if _is_made(future):
             await _close(asyncio.get_running_loop(), future.result())
 
-    async def _make(self) -> Any:
+    async def _make(self) -> Lender:
         options = {"min_size": 0, "max_size": POOL_SIZE, **self._config}
+        # What a caller wants done between two uses of a connection, the pool does.
+        keeps = not options.get("setup") and not options.get("reset")
         options.setdefault("reset", _no_reset)
         options.setdefault("timeout", CONNECT_SECONDS)
-        return await asyncpg.create_pool(self._dsn.resolve(), **options)
+        return Lender(await asyncpg.create_pool(self._dsn.resolve(), **options), keeps=keeps)
 
 
 async def _no_reset(connection: Connection) -> None:
     """Nothing here changes the state of a session, so there is nothing to set back."""
 
 
-def _is_made(future: asyncio.Future[Any]) -> bool:
+def _is_made(future: asyncio.Future[Lender]) -> bool:
     """Whether there is a pool: making one may still run, or have failed."""
     return future.done() and not future.cancelled() and future.exception() is None
 
 
-async def _close(loop: asyncio.AbstractEventLoop, pool: Any) -> None:
+async def _close(loop: asyncio.AbstractEventLoop, pool: Lender) -> None:
     """Close a pool on its own loop, waiting a while for what runs on it; then without waiting."""
     if loop.is_closed():
         return
