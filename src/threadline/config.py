@@ -7,6 +7,7 @@ Keys that frameworks add are ignored.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,7 @@ from threadline.texts import KEY_BYTES, check_text
 
 #: Longest `user_id`, `tenant` and `app`, and longest `thread_id` and `namespace`, in characters.
 SHORT, LONG = 255, 1024
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 Config = Mapping[str, Any]
 
@@ -118,9 +120,8 @@ def text_id(value: object, what: str, longest: int, *, empty: bool = False) -> s
         raise ValueError(f"{what} must not be empty")
     if len(value) > longest:
         raise ValueError(f"{what} is {len(value)} characters long; at most {longest} are allowed")
-    for character in value:
-        if character < " " or "\x7f" <= character <= "\x9f" or "\ud800" <= character <= "\udfff":
-            raise ValueError(f"{what} contains the control character or surrogate {character!r}")
+    if (bad := _CONTROL.search(value)) is not None:
+        raise ValueError(f"{what} contains the control character or surrogate {bad[0]!r}")
     return str(value)
 
 

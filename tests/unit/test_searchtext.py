@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from threadline.codec.searchtext import MAX_QUERY, MAX_TEXT, fold, read_query, words
+from threadline.codec.searchtext import _WORD, MAX_QUERY, MAX_TEXT, fold, read_query, words
 from threadline.testing.naive import found_by
 from threadline.testing.strategies import ODD_TEXTS, WORDS, sentences, texts
 
@@ -108,3 +108,8 @@ def test_a_long_text_is_read_in_linear_time() -> None:
         "_" * MAX_TEXT,
     ):
         words(text)
+
+
+@given(st.text(st.characters(max_codepoint=127)))
+def test_the_fast_way_of_ascii_finds_the_same_words(text: str) -> None:
+    assert words(text) == " ".join(_WORD.findall(fold(text)))

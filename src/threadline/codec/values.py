@@ -159,7 +159,9 @@ def _mark_dict(value: dict[Any, Any], met: list[object] | None, careful: bool, d
 def _mark_typed(value: Any, kind: type, met: list[object], careful: bool, depth: int) -> Any:
     met.append(kind)
     if isinstance(value, BaseModel):
-        return _mark_dict(dict(model_fields(value)), met, careful, depth)
+        if careful or value.__pydantic_extra__:
+            return _mark_dict(dict(model_fields(value)), met, careful, depth)
+        return _mark_model(value, kind, met, depth)
     if dataclasses.is_dataclass(value):
         pairs = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
         return _mark_dict(pairs, met, careful, depth)
@@ -170,6 +172,19 @@ def _mark_typed(value: Any, kind: type, met: list[object], careful: bool, depth:
         raise NotStorableError(
             f"a {kind.__module__}.{kind.__qualname__} cannot be stored so that it comes back equal"
         ) from None
+
+
+def _mark_model(model: BaseModel, kind: type, met: list[object], depth: int) -> dict[str, Any]:
+    """What `_mark_dict` makes of the fields of a model without extras: names of fields need no look."""
+    empties, excluded = _field_rules(kind)
+    marked = {}
+    for name, value in model.__dict__.items():
+        its = type(value)
+        if name in excluded or (empties.get(name) is its and not value):
+            continue
+        plain = its is str or value is None or its is bool
+        marked[name] = value if plain else _mark(value, met, False, depth + 1)
+    return marked
 
 
 def model_fields(model: BaseModel, *, whole: bool = False) -> Iterator[tuple[str, Any]]:
