@@ -7,7 +7,9 @@ The mark belongs to the thread, not to the context: a task that is created meanw
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
+import weakref
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor, Future
 from typing import Any, TypeVar
@@ -43,6 +45,46 @@ def run_inline(coro: Coroutine[Any, Any, T]) -> T:
     )
 
 
+class _Ended:
+    """The futures that ended in other threads and that tasks of one loop wait for: it is woken once for all of them,
+    since waking it costs more than what they do then."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._ended: list[asyncio.Future[None]] = []
+
+    def add(self, loop: asyncio.AbstractEventLoop, waiter: asyncio.Future[None]) -> None:
+        """One ended: its waiter shall look. Called in any thread."""
+        with self._lock:
+            self._ended.append(waiter)
+            first = len(self._ended) == 1
+        if first:
+            with contextlib.suppress(RuntimeError):  # The loop is closed: nobody waits any more.
+                loop.call_soon_threadsafe(self._tell)
+
+    def _tell(self) -> None:
+        with self._lock:
+            ended, self._ended = self._ended, []
+        for waiter in ended:
+            if not waiter.done():
+                waiter.set_result(None)
+
+
+#: By loop, for as long as it lives.
+_loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Ended] = weakref.WeakKeyDictionary()
+
+
+async def _await(future: Future[T]) -> T:
+    loop = asyncio.get_running_loop()
+    ended = _loops.get(loop)
+    if ended is None:
+        ended = _loops[loop] = _Ended()
+    waiter: asyncio.Future[None] = loop.create_future()
+    future.add_done_callback(lambda _: ended.add(loop, waiter))
+    await waiter
+    return future.result()
+
+
 async def wait(future: Future[T], timeout: float | None = None) -> T:
     """The result of `future`: blocks when inline, else awaits. `timeout`: seconds. Raises TimeoutError.
 
@@ -52,7 +94,7 @@ async def wait(future: Future[T], timeout: float | None = None) -> T:
         if is_inline():
             return future.result(timeout)
         async with asyncio.timeout(timeout):
-            return await asyncio.wrap_future(future)
+            return await _await(future)
     finally:
         if not future.done():
             future.cancel()

@@ -669,12 +669,21 @@ class Held:
             self.db.close()
 
 
-def test_a_refused_commit_fails_alone_in_its_group(store: Store) -> None:
-    held = Held(store.path, "lock")
-    pool = ThreadPoolExecutor(20)
+@pytest.mark.parametrize("written", [False, True], ids=["at once", "after it wrote"])
+def test_a_refused_commit_fails_alone_in_its_group(store: Store, written: bool) -> None:
     keys = [b"thread%010d" % n for n in range(20)]
     wrong = {3, 11}
-    jobs = [pool.submit(store.commit, put(2 if n in wrong else 1, keys[n])) for n in range(20)]
+    for n in wrong:
+        store.commit(put(1, keys[n], head={"ext_id": "x"}))
+    held = Held(store.path, "lock")
+    pool = ThreadPoolExecutor(20)
+    # The framework's id is found to be taken when the head is written already; a version that is wrong, before.
+    refused = {
+        n: put(2, keys[n], head={"ext_id": "x"}) if written else put(3, keys[n]) for n in wrong
+    }
+    jobs = [
+        pool.submit(store.commit, refused[n] if n in wrong else put(1, keys[n])) for n in range(20)
+    ]
     while store.backend._core.writer._queue.qsize() < 19:  # type: ignore[union-attr]
         pass
     held.close()
@@ -683,7 +692,8 @@ def test_a_refused_commit_fails_alone_in_its_group(store: Store) -> None:
             assert isinstance(job.exception(), Refused)
         else:
             assert job.result().version == 1
-    assert store.sql("SELECT count(*) FROM checkpoints") == [(18,)]
+    assert store.sql("SELECT count(*), max(version) FROM checkpoints") == [(20, 1)]
+    assert store.sql("SELECT max(head_version) FROM heads") == [(1,)]
     pool.shutdown()
 
 

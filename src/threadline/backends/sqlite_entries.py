@@ -176,6 +176,8 @@ class EntryLog:
         )
 
     def _change(self, pairs: list[tuple[StoredEntry, Entry]]) -> None:
+        if not pairs:
+            return
         moved = [
             (old.id, before, entry.search)
             for old, entry in pairs

@@ -1,9 +1,9 @@
 """The one writer thread of a backend object: group commit.
 
 It waits for a commit, then for the lock and SQLite's write lock, and only then takes what is waiting, up to 64
-commits, into one transaction: each inside a savepoint, so that a refused one fails alone. After COMMIT it resolves
-their futures. So a commit that waits can be withdrawn by cancelling its future, for certain; one that was taken
-runs to its end.
+commits, into one transaction. One that is refused fails alone; after any other failure the transaction is rolled back,
+and each commit gets one of its own. After COMMIT it resolves their futures. So a commit that waits can be withdrawn by
+cancelling its future, for certain; one that was taken runs to its end.
 
 After a commit that took content away, free pages are given back to the file system, a step (1 MB) with each such commit
 and further ones while nobody waits, so that no writer waits for more than one step.
@@ -208,20 +208,15 @@ class Writer:
         self._write([job])
 
     def _apply(self, job: Job, *, alone: bool) -> list[Commit] | Exception:
-        if alone:
-            return self._commits(job)
-        self.db.execute(SQL["savepoint"])
+        before = self.db.total_changes
         try:
-            commits = self._commits(job)
+            return self._commits(job)
         except Exception as error:
-            if not self.db.in_transaction:
-                raise  # A full disk and its like end the whole transaction.
-            self.db.execute(SQL["undo"])
-            self.db.execute(SQL["release"])
+            # What failed before it changed anything, as what is refused does, leaves the others as they are.
+            if alone or not self.db.in_transaction or self.db.total_changes != before:
+                raise
             failure = translated(error)
             return failure if isinstance(failure, Exception) else error
-        self.db.execute(SQL["release"])
-        return commits
 
     def _commits(self, job: Job) -> list[Commit]:
         now = self._now_us()

@@ -128,18 +128,6 @@ COMMIT
 -- Undo a transaction.
 ROLLBACK
 
--- savepoint --
--- Where one commit of a group begins.
-SAVEPOINT one
-
--- release --
--- One commit of a group is done.
-RELEASE one
-
--- undo --
--- Undo one commit of a group.
-ROLLBACK TO one
-
 -- commit_facts --
 -- What a commit must know of the thread and the head.
 SELECT t.id, t.live, t.tenant, t.app, t.thread_id, t.user, t.incarnation, t.rev, t.gc, t.last_seq,
