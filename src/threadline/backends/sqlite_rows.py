@@ -6,10 +6,9 @@ default namespace.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
-
-import orjson
 
 from threadline.backend import (
     CheckpointRow,
@@ -137,7 +136,7 @@ def checkpoint_row(columns: Sequence[Any]) -> CheckpointRow:
     """A checkpoint from its 15 columns."""
     version, payload, digest, parent_version, base, kind, ext_id, name, run_id, op_id = columns[:10]
     refs, blob_refs, key_id, size, created_at = columns[10:]
-    flat = orjson.loads(refs) if refs else []
+    flat = json.loads(refs) if refs else []
     ids = blob_refs or b""
     return CheckpointRow(
         version=version,
@@ -170,7 +169,7 @@ def checkpoint_columns(checkpoint: CheckpointRow, at: int) -> dict[str, Any]:
         "name": checkpoint.name,
         "run_id": checkpoint.run_id,
         "op_id": checkpoint.op_id or None,
-        "refs": orjson.dumps(flat).decode() if flat else None,
+        "refs": f"[{','.join(map(str, flat))}]" if flat else None,
         "blob_refs": b"".join(checkpoint.blob_refs) or None,
         "digest": checkpoint.digest,
         "key_id": checkpoint.key_id,
@@ -222,7 +221,7 @@ def result_columns(commit: Commit) -> dict[str, Any]:
         told["slots"] = [int(each) for each in commit.slots]
     return {
         "version": commit.version,
-        "result": orjson.dumps(told).decode() if told else None,
+        "result": json.dumps(told, separators=(",", ":")) if told else None,
         "popped": write_popped(commit.popped),
     }
 
@@ -230,7 +229,7 @@ def result_columns(commit: Commit) -> dict[str, Any]:
 def told_again(columns: Sequence[Any], slots: int) -> Commit:
     """The result of an operation with so many slots that was committed before, from `find_operation`."""
     rev, at, incarnation, version, result, popped = columns
-    told: Mapping[str, Any] = orjson.loads(result) if result else {}
+    told: Mapping[str, Any] = json.loads(result) if result else {}
     runs = told.get("seqs", [])
     return Commit(
         rev,
