@@ -7,6 +7,7 @@ import logging
 import os
 import threading
 import traceback
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import asyncpg
@@ -230,6 +231,58 @@ async def test_a_pools_loop_is_used_from_other_threads(pg_dsn: str) -> None:
         with pytest.raises(RuntimeError, match="await the async method"):
             checkpointer.get_state(CONFIG)
         assert await checkpointer.aget_state(CONFIG) == {"n": 1}
+
+
+async def test_a_call_from_another_loop_ends_when_the_pools_loop_stands_still(pg_dsn: str) -> None:
+    """By the deadline, with a DeadlineError; and what it would have written is never begun."""
+    async with asyncpg.create_pool(pg_dsn, min_size=1, max_size=2) as pool:
+        checkpointer = PgCheckpointer(pg_pool=pool, timeout=0.5)
+        await checkpointer.aput_state(CONFIG, {"n": 1})
+
+        def elsewhere() -> list[Any]:
+            async def calls() -> list[Any]:
+                put, get = (
+                    checkpointer.aput_state(CONFIG, {"n": 2}),
+                    checkpointer.aget_state(CONFIG),
+                )
+                return await asyncio.gather(put, get, return_exceptions=True)
+
+            return asyncio.run(calls())
+
+        with ThreadPoolExecutor(1) as threads:
+            # This loop waits in place: it stands still.
+            told = threads.submit(elsewhere).result(timeout=20)
+        assert [type(each) for each in told] == [DeadlineError, DeadlineError]
+        await asyncio.sleep(0.1)  # What was handed over is looked at now.
+        assert await checkpointer.aget_state(CONFIG) == {"n": 1}
+        assert pool.get_idle_size() == pool.get_size()
+
+
+async def test_a_call_from_another_loop_ends_when_the_pools_loop_does(pg_dsn: str) -> None:
+    """It is told, and not cancelled: nobody cancelled it."""
+    waiting, ending = threading.Event(), threading.Event()
+    found: list[PgCheckpointer] = []
+
+    async def home() -> None:
+        pool = await asyncpg.create_pool(pg_dsn, min_size=1, max_size=1)
+        found.append(PgCheckpointer(pg_pool=pool, timeout=20))
+        await found[0].aput_state(CONFIG, {"n": 1})
+        await pool.acquire()  # The only connection.
+        waiting.set()
+        await asyncio.to_thread(ending.wait)
+        pool.terminate()
+
+    thread = threading.Thread(target=lambda: asyncio.run(home()))
+    thread.start()
+    await asyncio.to_thread(waiting.wait)
+    call = asyncio.create_task(found[0].aget_state(CONFIG))
+    await asyncio.sleep(0.05)  # It waits for the connection now.
+    ending.set()
+    with pytest.raises(UnavailableError):
+        await call
+    await asyncio.to_thread(thread.join)
+    with pytest.raises(RuntimeError, match="not running"):
+        await found[0].aget_state(CONFIG)
 
 
 async def test_our_pool_takes_settings_and_is_closed(pg_dsn: str) -> None:

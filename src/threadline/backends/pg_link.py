@@ -42,6 +42,8 @@ _HOST = r"(?:\[[^\[\]/?#@]*\]|[^\[\]/?#@:,]*)(?::\d{0,5})?"
 _AFTER_SCHEME = re.compile(rf"(?:[^\[\]/?#@]*@)?{_HOST}(?:,{_HOST})*(?:/[^?#@]*)?(?:\?[^#]*)?")
 #: Connections of one of our pools, and seconds in which one must be made.
 POOL_SIZE, CONNECT_SECONDS = 16, 5.0
+#: Seconds after the deadline in which another loop may still say that it passed.
+_GRACE = 0.25
 #: Seconds that closing a pool waits for what still runs on it.
 _CLOSE_SECONDS = 5.0
 
@@ -190,7 +192,20 @@ class Link:
                 "the pool that this checkpointer was given belongs to an event loop that is not running"
             )
         there = asyncio.run_coroutine_threadsafe(self._run(work, deadline), home)
-        return await asyncio.wrap_future(there)
+        # That loop keeps the deadline too, unless it stands still or ends.
+        bound, task = asyncio.timeout(deadline - clock.monotonic() + _GRACE), asyncio.current_task()
+        try:
+            async with bound:
+                return await asyncio.wrap_future(there)
+        except TimeoutError:
+            if not bound.expired():
+                raise
+        except asyncio.CancelledError:
+            if task is None or task.cancelling():
+                raise
+        raise DeadlineError(
+            "the event loop of the pool that this checkpointer was given stood still until the deadline, or ended"
+        ) from None
 
     async def close(self, *, given: bool = False) -> None:
         """Close our pools, and a caller's when `given`."""
@@ -210,6 +225,8 @@ class Link:
 
     async def _run(self, work: Work[T], deadline: float) -> T:
         with driver_errors():
+            if clock.monotonic() >= deadline:
+                raise TimeoutError  # Nobody waits any more: nothing may be begun.
             lender = self._lender()
             connection = lender.spare() if lender is not None else None
             if lender is None or connection is None:
