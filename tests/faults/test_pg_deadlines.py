@@ -57,6 +57,7 @@ def calls() -> dict[str, tuple[tuple[Any, ...], dict[str, Any]]]:
         "averify": ((CONFIG,), {}),
         "astats": ((CONFIG,), {}),
         "aexport": ((CONFIG, io.BytesIO()), {}),
+        "apending_sql": ((), {}),
     }
 
 
