@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import threading
@@ -201,6 +202,26 @@ async def test_what_text_columns_cannot_hold_is_refused(pg_dsn: str) -> None:
 
 
 # Pools ------------------------------------------------------------------------------------------------------
+
+
+async def test_giving_up_while_a_connection_is_made_leaves_no_complaint(
+    pg_dsn: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """At whichever turn of the loop: nobody is left with an exception, nor with a connection."""
+    async with PgCheckpointer(pg_dsn):
+        pass
+    for turns in range(60):
+        checkpointer = PgCheckpointer(pg_dsn)
+        call = asyncio.create_task(checkpointer.aget_state(CONFIG))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        call.cancel()
+        await asyncio.gather(call, return_exceptions=True)
+        await checkpointer.arelease()
+        gc.collect()
+    assert await are_gone(pg_dsn)
+    gc.collect()
+    assert [record.getMessage() for record in caplog.records if record.name == "asyncio"] == []
 
 
 async def test_a_pool_of_the_caller_is_used_and_left_alone(pg_dsn: str) -> None:

@@ -285,6 +285,7 @@ class Link:
         keeps = not options.get("setup") and not options.get("reset")
         options.setdefault("reset", _no_reset)
         options.setdefault("timeout", CONNECT_SECONDS)
+        options.setdefault("connect", _connect)
         return Lender(await asyncpg.create_pool(self._dsn.resolve(), **options), keeps=keeps)
 
 
@@ -292,7 +293,25 @@ async def _no_reset(connection: Connection) -> None:
     """Nothing here changes the state of a session, so there is nothing to set back."""
 
 
-def _is_made(future: asyncio.Future[Lender]) -> bool:
+async def _connect(*arguments: Any, **options: Any) -> Connection:
+    """A connection of the driver's. Who gives up does not interrupt the driver, which leaves an exception that nobody
+    retrieves when that happens between two of its steps: it ends by its own timeout, and what it made is closed."""
+    making = asyncio.ensure_future(asyncpg.connect(*arguments, **options))
+    try:
+        return await asyncio.shield(making)
+    except asyncio.CancelledError:
+        _unwanted.add(making)
+        making.add_done_callback(_let_go)
+        raise
+
+
+def _let_go(making: asyncio.Future[Connection]) -> None:
+    _unwanted.discard(making)
+    if _is_made(making):
+        making.result().terminate()
+
+
+def _is_made(future: asyncio.Future[Any]) -> bool:
     """Whether there is a pool: making one may still run, or have failed."""
     return future.done() and not future.cancelled() and future.exception() is None
 
@@ -317,6 +336,8 @@ async def _close(loop: asyncio.AbstractEventLoop, pool: Lender) -> None:
         loop.call_soon_threadsafe(pool.terminate)
 
 
+#: Connections that are being made for nobody; a loop alone would forget them.
+_unwanted: set[asyncio.Future[Connection]] = set()
 _links: weakref.WeakSet[Link] = weakref.WeakSet()
 #: What a child inherited and must neither use nor close.
 _inherited: list[object] = []
