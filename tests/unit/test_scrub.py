@@ -148,6 +148,27 @@ def test_what_was_redacted_is_in_no_file(store: SqliteCheckpointer, tmp_path: Pa
     assert {"field", "blob", "other state", "slot"} <= left
 
 
+def test_a_message_that_was_deleted_is_erased_by_a_redaction(
+    store: SqliteCheckpointer, tmp_path: Path
+) -> None:
+    """To delete it is to take it out of the log: its words stay in the files, as the documents say."""
+    words = Words(tmp_path)
+    config = fill(store, words)
+    store.put_messages(config, [message(words["log only"], id="log")])
+    assert store.delete_message(config, "log")
+    assert words.found() & {"log only", "log only (index)"}
+    store.put_state({"thread_id": "another"}, {})
+    assert store.delete_thread(
+        {"thread_id": "another"}
+    )  # Any erasure takes what was deleted before.
+    assert not words.found() & {"log only", "log only (index)"}
+    assert store.delete_message(config, "secret")
+    assert {"message", "message (index)", "second word (index)"} <= words.found()
+    assert store.redact(config, "secret")["scrubbed"] is True
+    gone = {"message", "second word", "beside"}
+    assert not {where for where in words.found() if where.removesuffix(" (index)") in gone}
+
+
 Break = Callable[[pytest.MonkeyPatch], None]
 
 

@@ -112,14 +112,22 @@ class MessageCalls(Calls):
     async def adelete_message(
         self, config: Config, message_id: str, *, op_id: str | None = None
     ) -> bool:
-        """Take a message out of the log (states that hold it keep it); False when it is not there."""
+        """Take a message out of the log; False when it is not there. It is no longer read, listed, searched or counted.
+
+        That is no erasure: states that hold the message keep it, and so do forks; its words stay in the store's files
+        until it has overwritten them (SQLite: the word index, the WAL; PostgreSQL: until it vacuums). `aredact` with
+        the same id, before or after, takes the content out of all of these.
+        """
         return await self._messages.delete(read_config(config, write=True), message_id, op_id)
 
     @operation
     async def apop_messages(
         self, config: Config, n: int = 1, *, op_id: str | None = None
     ) -> list[Message]:
-        """Take the newest `n` messages out of the log and return them in the log's order, in one commit."""
+        """Take the newest `n` messages out of the log and return them in the log's order, in one commit.
+
+        No erasure, see `adelete_message`; and for a day a repeated `op_id` is answered with them.
+        """
         return await self._messages.pop(read_config(config, write=True), n, op_id)
 
     @operation
@@ -134,14 +142,18 @@ class MessageCalls(Calls):
     ) -> None:
         """Replace all messages behind the one with id `after` (None: all there are), if they are `expected_tail`.
 
-        expected_tail: the messages expected there, or their ids. Raises ConflictError when there are others.
+        expected_tail: the messages expected there, or their ids. Raises ConflictError when there are others. What was
+        replaced is not erased, see `adelete_message`.
         """
         address = read_config(config, write=True)
         await self._messages.replace(address, after, expected_tail, messages, op_id)
 
     @operation
     async def aclear_messages(self, config: Config, *, op_id: str | None = None) -> int:
-        """Take every message out of the log; returns how many there were. The thread and its states stay."""
+        """Take every message out of the log; returns how many there were. The thread and its states stay.
+
+        No erasure, see `adelete_message`; `adelete_thread` is one.
+        """
         return await self._messages.clear(read_config(config, write=True), op_id)
 
     @operation
