@@ -33,6 +33,9 @@ ATTEMPTS = 20
 JOURNAL_US = 24 * 3600 * 1_000_000
 TRIM_EVERY = 64
 
+#: A batch of more bytes is large.
+LARGE = 32 * 1024
+
 Row = Mapping[str, Any]
 
 
@@ -51,6 +54,15 @@ def is_plain(batch: Batch) -> bool:
         batch.forget,
     )
     return not any(steps) and plain_slots(batch)
+
+
+def is_large(batch: Batch) -> bool:
+    """Whether a batch is large: a question before it costs less than sending it in vain."""
+    size = len(batch.marks) + (len(batch.checkpoint.payload) if batch.checkpoint else 0)
+    size += sum(len(row.payload) for row in (*batch.rows, *batch.merged))
+    size += sum(len(blob.payload) for blob in batch.blobs)
+    size += sum(len(put.slot.payload) for put in batch.slots)
+    return size + sum(len(put.entry.payload) for put in batch.entries) > LARGE
 
 
 def plain_slots(batch: Batch) -> bool:
@@ -74,6 +86,8 @@ class Commits:
     async def commit(self, connection: Connection, batch: Batch) -> Commit:
         """Commit a plain batch. Raises Refused."""
         create = begins(batch)
+        if batch.create and not create and is_large(batch):
+            create = await self.facts(connection, batch) is None
         for _ in range(ATTEMPTS):
             row: Row | None = None
             try:

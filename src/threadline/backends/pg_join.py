@@ -13,15 +13,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from threadline.backend import Batch, Commit
-from threadline.backends.pg_commit import Commits, begins, is_plain
+from threadline.backends.pg_commit import Commits, begins, is_large, is_plain
 from threadline.backends.pg_link import Connection, Link, is_told
 from threadline.backends.pg_sql import Statement
 from threadline.errors import UnavailableError
 
-#: Most puts of a group: more would save little, and each waits for all.
+#: Most puts of a group: more would save little, and each waits for all. A large one would keep the others waiting.
 MOST = 8
-#: Most bytes of a put that joins others: they would wait for it.
-MOST_BYTES = 32 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +43,7 @@ class _Put:
 def is_joinable(batches: Sequence[Batch]) -> bool:
     """Whether this is one put on a thread that is there, and a small one."""
     (batch, *others) = batches
-    return not others and is_plain(batch) and not begins(batch) and _bytes(batch) <= MOST_BYTES
+    return not others and is_plain(batch) and not begins(batch) and not is_large(batch)
 
 
 class Joins:
@@ -123,12 +121,3 @@ class Joins:
         finally:
             for put in group:
                 put.done.cancel()  # Only where nothing was told: the loop is ending.
-
-
-def _bytes(batch: Batch) -> int:
-    """About what a put sends."""
-    size = len(batch.marks) + (len(batch.checkpoint.payload) if batch.checkpoint else 0)
-    size += sum(len(row.payload) for row in (*batch.rows, *batch.merged))
-    size += sum(len(blob.payload) for blob in batch.blobs)
-    size += sum(len(put.slot.payload) for put in batch.slots)
-    return size + sum(len(put.entry.payload) for put in batch.entries)
