@@ -32,6 +32,8 @@ ATTEMPTS = 20
 #: How long a commit can be repeated with its op_id, in microseconds; and in how many commits old ones are looked for.
 JOURNAL_US = 24 * 3600 * 1_000_000
 TRIM_EVERY = 64
+#: How many deleted threads one commit lets go of the results of.
+RETIRED = 16
 
 #: A batch of more bytes is large.
 LARGE = 32 * 1024
@@ -212,6 +214,8 @@ class Commits:
         if commit.rev % TRIM_EVERY == 0:
             place = pg_values.place(batch.key, batch.ns)
             await self.do(connection, "trim_journal", **place, before=commit.at - JOURNAL_US)
+        if commit.rev % TRIM_EVERY == 0 or batch.erase:
+            await self.do(connection, "trim_retired", at=commit.at, limit=RETIRED)
 
     async def one(self, connection: Connection, name: str, /, **parameters: Any) -> Row | None:
         """The first row of a query."""

@@ -18,7 +18,14 @@ from threadline.backend import Batch, Commit, CopyFrom, Entry, Reason, Refused, 
 from threadline.backends import pg_rows as rows
 from threadline.backends import pg_values
 from threadline.backends.journal import without_popped, write_popped
-from threadline.backends.pg_commit import ATTEMPTS, Commits, Raced, Row, plain_slots
+from threadline.backends.pg_commit import (
+    ATTEMPTS,
+    JOURNAL_US,
+    Commits,
+    Raced,
+    Row,
+    plain_slots,
+)
 from threadline.backends.pg_link import Connection
 from threadline.errors import UnavailableError
 
@@ -138,7 +145,7 @@ class _Steps:
         if self._commits.relaxed:
             await self._do("relax")
         await self._do("erase_content")
-        (row,) = await self._do("erase_thread", now=self._commits.now())
+        (row,) = await self._do("erase_thread", now=self._commits.now(), kept=JOURNAL_US)
         commit = Commit(row["rev"], row["at"], row["incarnation"])
         done = {"op_id": self._batch.op_id, "rev": commit.rev, "at": commit.at}
         await self._do("add_journal", kind=self._batch.kind, **done)
