@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, Final
 
 from threadline.backend import (
@@ -34,7 +33,7 @@ from threadline.summary import Dated, Summary, Tokens, ToolCounts
 _WORD = re.compile(r"[A-Za-z0-9\u0080-\U0010ffff]+")
 _MOST: Final = 2**63 - 1
 #: Where the columns of the thread and of the checkpoint lie in what a read of a head gives; and those of a hit.
-_THREAD, _CHECKPOINT = slice(2, 18), slice(21, 36)
+_THREAD, _HEAD, _CHECKPOINT, _CONTENT = slice(2, 18), slice(18, 21), slice(21, 36), slice(36, 38)
 _HIT_ENTRY, _HIT_THREAD = slice(1, 13), slice(13, 29)
 _CURSOR = ("at", "thread", "ns", "seq")
 
@@ -61,24 +60,34 @@ class Reader:
         found = await self._all(name, **place, **asked, content=content)
         if not found:
             return Head()
-        (row,) = found
-        if not row["visible"]:
-            return Head(last_version=0 if row["live"] else row["last_version"])
-        thread, version = pg_rows.thread_row(tuple(row)[_THREAD]), row["head_version"]
-        head = Head(
-            thread=thread,
-            head_version=version,
-            last_version=row["last_version"],
-            marks=row["marks"],
-        )
-        if row["version"] is None:
+        columns = tuple(found[0])
+        (visible, live), (version, last, marks) = columns[:2], columns[_HEAD]
+        if not visible:
+            return Head(last_version=0 if live else last)
+        thread = pg_rows.thread_row(columns[_THREAD])
+        told = columns[_CHECKPOINT]
+        if told[0] is None:  # Without a version there is none.
             same = known is not None and known[:3] == (thread.incarnation, version, thread.gc)
-            return replace(head, unchanged=True) if same and at is None else head
-        checkpoint = pg_rows.checkpoint_row(tuple(row)[_CHECKPOINT])
-        rows, blobs = pg_rows.log_rows(row["rows"] or ()), pg_rows.blobs(row["blobs"] or ())
+            return Head(
+                thread=thread,
+                head_version=version,
+                last_version=last,
+                marks=marks,
+                unchanged=same and at is None,
+            )
+        checkpoint, (rows_in, blobs_in) = pg_rows.checkpoint_row(told), columns[_CONTENT]
+        rows, blobs = pg_rows.log_rows(rows_in or ()), pg_rows.blobs(blobs_in or ())
         if content and len(blobs) < len(set(checkpoint.blob_refs)):
             raise CorruptionError("a checkpoint refers to a large field that is not there")
-        return replace(head, checkpoint=checkpoint, rows=rows, blobs=blobs)
+        return Head(
+            thread=thread,
+            head_version=version,
+            last_version=last,
+            marks=marks,
+            checkpoint=checkpoint,
+            rows=rows,
+            blobs=blobs,
+        )
 
     async def rows(self, place: dict[str, Any], ranges: Sequence[Range]) -> list[Row]:
         """See `Backend.read_rows`."""

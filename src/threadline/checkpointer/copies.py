@@ -162,7 +162,8 @@ class Copies:
     async def _confirmed(self, place: Place, copy: Copy, begun: float) -> None:
         if copy.snapshot is None or not (copy.shared or self._max_stale):
             return
-        await self._keep(place, copy.snapshot, begun)
+        keep = self._keep if copy.shared else self._publish
+        await keep(place, copy.snapshot, begun)
         old = begun - copy.confirmed > self._max_stale / 2
         if self._shared is not None and self._max_stale and copy.now is not None and old:
             await self._shared.stamp(place.key, place.ns, copy.snapshot.known, copy.now)
@@ -208,17 +209,21 @@ class Copies:
     async def _keep(
         self, place: Place, snapshot: Snapshot, confirmed: float, refuted: Known | None = None
     ) -> None:
-        if self._local is not None:
-            if (before := (await self.near(place)).snapshot) is not None:
-                snapshot.follows(before)
-            cached = Cached(snapshot.known, snapshot, confirmed)
-            await self._local.publish(place.key, place.ns, cached, refuted)
+        before = (await self.near(place)).snapshot
+        if before is not None and before is not snapshot:
+            snapshot.follows(before)
+        await self._publish(place, snapshot, confirmed, refuted)
 
     async def grew(self, place: Place, snapshot: Snapshot) -> None:
         """A snapshot takes more memory than before: a read left something for the next."""
+        await self._publish(place, snapshot, -math.inf)
+
+    async def _publish(
+        self, place: Place, snapshot: Snapshot, confirmed: float, refuted: Known | None = None
+    ) -> None:
         if self._local is not None:
-            cached = Cached(snapshot.known, snapshot, -math.inf)
-            await self._local.publish(place.key, place.ns, cached)
+            cached = Cached(snapshot.known, snapshot, confirmed)
+            await self._local.publish(place.key, place.ns, cached, refuted)
 
     async def drop(self, key: bytes, ns: bytes, floor: Known | None = None) -> None:
         """Forget a namespace. `floor`: and keep nothing older than this from now on."""

@@ -51,10 +51,19 @@ class Reads:
             head = await self._engine.backend.read_head(key, address.ns_key, address.user, at=at)
             return open_head(head, self._engine.codec, address.thread_id)
         place, copies = _place(address, key), self._engine.copies
+        copy = await copies.near(place)
+        if copy.snapshot is not None:
+            return await self._now(address, place, copy, trusting)
         async with copies.look(place) as copy:
-            if trusting and (served := await copies.serve(place, copy, address.user)):
-                return served
-            return (await self._read(address, place, copy))[0]
+            return await self._now(address, place, copy, trusting)
+
+    async def _now(
+        self, address: Address, place: Place, copy: Copy, trusting: bool
+    ) -> Snapshot | None:
+        copies = self._engine.copies
+        if trusting and (served := await copies.serve(place, copy, address.user)):
+            return served
+        return (await self._read(address, place, copy))[0]
 
     async def _read(
         self, address: Address, place: Place, copy: Copy

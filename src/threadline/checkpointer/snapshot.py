@@ -38,21 +38,17 @@ WHOLE = "value"
 class Warm:
     """What the reads of a state leave to those that follow, also of its next versions: moulds of its messages. They are
     made at the second read, since making one is lost where there is none. `reads`: how many there were; `kept`: by
-    field, the chunks whose messages a mould gives."""
+    field, the chunks whose messages a mould gives. `size`: roughly the bytes of memory it takes."""
 
-    __slots__ = ("kept", "reads")
+    __slots__ = ("kept", "reads", "size")
 
     def __init__(self) -> None:
-        self.reads = 0
+        self.reads = self.size = 0
         self.kept: dict[str, tuple[tuple[Items, ...], Mould]] = {}
 
-    @property
-    def size(self) -> int:
-        """Roughly the bytes of memory it takes."""
-        return sum(
-            mould.size + sum(len(chunk.body) for chunk in chunks)
-            for chunks, mould in list(self.kept.values())
-        )
+    def follow(self, before: Warm) -> None:
+        """Take over what another one has."""
+        self.reads, self.kept, self.size = before.reads, dict(before.kept), before.size
 
     def messages(self, name: str, chunks: tuple[Items, ...]) -> list[Any]:
         """The messages of a list field, new ones. Raises CorruptionError, ValueError."""
@@ -64,6 +60,7 @@ class Warm:
             return mould.make()
         fresh = build_messages(decode_items(rest))
         self.kept[name] = chunks, mould.grown(fresh)
+        self.size = sum(_bytes(chunks) + mould.size for chunks, mould in list(self.kept.values()))
         return [*mould.make(), *fresh]
 
 
@@ -85,6 +82,7 @@ class Snapshot:
     gc: int = 0
     owner: str | None = None
     warm: Warm = field(default_factory=Warm, compare=False)
+    content_size: int = field(default=-1, init=False, compare=False)
 
     @property
     def version(self) -> int:
@@ -104,8 +102,12 @@ class Snapshot:
     @property
     def size(self) -> int:
         """Roughly the bytes of memory it takes."""
-        items = sum(len(chunk.body) for chunks in self.lists.values() for chunk in chunks)
-        return 2048 + items + sum(map(len, self.fields.values())) + self.warm.size
+        if self.content_size < 0:  # It is asked at every read.
+            size = (
+                2048 + sum(map(len, self.fields.values())) + sum(map(_bytes, self.lists.values()))
+            )
+            object.__setattr__(self, "content_size", size)
+        return self.content_size + self.warm.size
 
     def values(self) -> dict[str, Any]:
         """The decoded value of each field, in the order of the state."""
@@ -131,7 +133,7 @@ class Snapshot:
         """Take over what the reads of another version left, if nothing of the thread was taken away since."""
         same = (before.incarnation, before.gc) == (self.incarnation, self.gc)
         if same and self.warm.reads == 0:
-            self.warm.reads, self.warm.kept = before.warm.reads, dict(before.warm.kept)
+            self.warm.follow(before.warm)
 
     def _kept(self, shape: Shape, name: str) -> Any:
         if name not in self.lists or not shape.takes_messages(name):
@@ -158,6 +160,10 @@ class Ground:
     gc: int | None
     owner: str | None
     fresh: bool
+
+
+def _bytes(chunks: Iterable[Items]) -> int:
+    return sum(len(chunk.body) for chunk in chunks)
 
 
 def _body(chunks: Iterable[Items]) -> bytes:
