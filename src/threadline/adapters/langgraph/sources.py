@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, Protocol
 from urllib.parse import quote
 
 import ormsgpack
+from langgraph.checkpoint.serde.types import TASKS
 
 from threadline import CorruptionError
 from threadline.adapters.langgraph.document import Typed
@@ -226,6 +227,8 @@ class _Postgres:
                 form, data = blobs.get((namespace, channel, str(version)), ("empty", None))
                 if form != "empty":
                     values[channel] = _value(form, data)
+            if parent and whole.get("v", 1) < 4:
+                _move_sends(whole, values, writes.get((namespace, parent), []))
             yield Found(
                 thread_id,
                 namespace,
@@ -235,6 +238,15 @@ class _Postgres:
                 json.loads(metadata),
                 [tuple(each) for each in writes.get((namespace, id), [])],
             )
+
+
+def _move_sends(whole: dict[str, Any], values: dict[str, Any], writes: list[Any]) -> None:
+    """Before version 4 what a step sent to tasks was left in the writes on its parent; now it is a channel. As
+    `PostgresSaver` reads it."""
+    if sends := [value for *_, channel, value in writes if channel == TASKS]:
+        versions = whole.setdefault("channel_versions", {})
+        values[TASKS] = sends
+        versions[TASKS] = max(versions.values(), default=f"{1:032}.{0:016}")
 
 
 def _value(form: str | None, data: bytes | None) -> Any:
