@@ -26,7 +26,7 @@ from threadline import (
     RetentionPolicy,
     ThreadNotFoundError,
 )
-from threadline.adapters.langgraph import ThreadlineSaver
+from threadline.adapters.langgraph import ThreadlineSaver, reading
 from threadline.adapters.langgraph.document import Document, Inline, Typed, write_document
 from threadline.adapters.langgraph.writes import Task, Write, sealed, task_key
 from threadline.store import CheckpointQuery, CheckpointRow, Expected, SlotPut, SlotQuery, Where
@@ -579,6 +579,35 @@ def test_a_put_after_a_get_reads_nothing_again(
     back = ThreadlineSaver(checkpointer).get_tuple(at())
     assert back is not None
     assert back.checkpoint["channel_values"]["m"] == messages(*range(1, 9))
+
+
+def test_the_writes_of_many_checkpoints_come_in_pages(
+    saver: ThreadlineSaver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "SLOTS", 3)
+    ids = [*(id_of(number) for number in range(1, 9)), "é", "a~b", "x", "x1", "zz"]
+    for number, id in enumerate(ids):
+        where: Any = at()
+        checkpoint: Any = {
+            "v": 4,
+            "id": id,
+            "ts": "2026-01-01T00:00:00+00:00",
+            "versions_seen": {},
+            "channel_values": {"a": number},
+            "channel_versions": {"a": number},
+            "updated_channels": None,
+        }
+        about: Any = {"source": "loop", "step": number, "third": number % 3 == 0}
+        where = saver.put(where, checkpoint, about, {"a": number})
+        for task in range(number % 5):
+            saver.put_writes(where, [("a", number), ("b", task)], f"task-{task}")
+    for only in (None, {"third": True}, {"step": 4}):
+        listed = list(saver.list(at(), filter=only))
+        assert len(listed) == {None: 13, "third": 5, "step": 1}[next(iter(only or {}), None)]
+        assert listed == [saver.get_tuple(each.config) for each in listed]
+        for each in listed:
+            step = each.metadata["step"]
+            assert len(each.pending_writes or []) == 2 * (step % 5)
 
 
 def test_a_fork_ends_where_it_was_asked_for(saver: ThreadlineSaver) -> None:

@@ -55,6 +55,9 @@ from threadline.store import (
     read_marks,
 )
 
+#: How many slots one read brings.
+SLOTS = 100
+
 
 class Given:
     """What a reader made for a user: the digest of the checkpoint, and the objects of its lists; and the namespace's
@@ -259,10 +262,26 @@ class Reader:
         ]
 
     async def slots(self, place: Place, ids: Sequence[str]) -> dict[str, list[Slot]]:
-        """The slots of each checkpoint."""
-        found: dict[str, list[Slot]] = {}
-        for id in ids:
-            found[id] = await self.store.aread(place.config, SlotQuery(WRITE, prefix=key_of(id)))
+        """The slots of each checkpoint. Those of neighbours come with one read."""
+        found: dict[str, list[Slot]] = {id: [] for id in ids}
+        wanted = sorted((key_of(id), id) for id in found)
+        at, after = 0, ""
+        while at < len(wanted):
+            key, id = wanted[at]
+            if len(wanted) == 1:
+                found[id] = await self.store.aread(place.config, SlotQuery(WRITE, prefix=key))
+                break
+            query = SlotQuery(WRITE, after=max(after, key), limit=SLOTS)
+            slots = await self.store.aread(place.config, query)
+            for slot in slots:
+                while at < len(wanted) and not slot.key.startswith(key) and key < slot.key:
+                    at += 1
+                    key, id = wanted[at] if at < len(wanted) else ("", "")
+                if at < len(wanted) and slot.key.startswith(key):
+                    found[id].append(slot)
+            if len(slots) < SLOTS:
+                break
+            after = slots[-1].key
         return found
 
     def _tuple(
