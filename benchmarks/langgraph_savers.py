@@ -147,15 +147,18 @@ async def conversation(opened: Opened, turns: int) -> dict[str, Any] | None:
 
     saver.aput = timed
     graph = builder.compile(checkpointer=saver)
+    runs: list[float] = []
     for turn in range(turns):
         if LIMIT.over:
             LIMIT.cut(f"{turns} turns of {type(saver).__name__}: it had come to turn {turn}")
             return None
+        begun = time.process_time()
         await graph.ainvoke({"messages": [HumanMessage(says(source))]}, CONFIG)
+        runs.append(time.process_time() - begun)
     state = await graph.aget_state(CONFIG)
     assert len(state.values["messages"]) == 2 * turns
-    gets = [await seconds(saver.aget_tuple(CONFIG)) for _ in range(9)]
-    listed = [await seconds(history(graph)) for _ in range(3)]
+    gets = [await spent(saver.aget_tuple(CONFIG)) for _ in range(9)]
+    listed = [await spent(history(graph)) for _ in range(5)]
     size = await measure()
     few = max(3, min(len(puts) // 4, 60))
     return {
@@ -163,8 +166,11 @@ async def conversation(opened: Opened, turns: int) -> dict[str, Any] | None:
         "x_text": round(size / (turns * 2 * HALF), 2),
         "put_first_ms": ms(puts[3 : 3 + few]),
         "put_last_ms": ms(puts[-few:]),
-        "get_ms": ms(gets),
-        "history_20_ms": ms(listed),
+        "get_ms": ms([wall for wall, _ in gets]),
+        "history_20_ms": ms([wall for wall, _ in listed]),
+        "turn_cpu_ms": ms(runs[-max(3, turns // 4) :]),
+        "get_cpu_ms": ms([cpu for _, cpu in gets]),
+        "history_20_cpu_ms": ms([cpu for _, cpu in listed]),
     }
 
 
@@ -173,11 +179,11 @@ async def history(graph: Any) -> None:
     assert [each async for each in graph.aget_state_history(CONFIG, limit=20)]
 
 
-async def seconds(work: Any) -> float:
-    """How long something takes."""
-    begun = time.perf_counter()
+async def spent(work: Any) -> tuple[float, float]:
+    """How long something takes, and how much of it this process works, in seconds."""
+    begun, worked = time.perf_counter(), time.process_time()
     await work
-    return time.perf_counter() - begun
+    return time.perf_counter() - begun, time.process_time() - worked
 
 
 def ms(times: list[float]) -> float:

@@ -16,7 +16,7 @@ from threadline.store import Snapshot, Watch
 #: times. One of a few objects is watched at once.
 WORTH_A_WATCH, FEW = 4, 16
 #: Of how many checkpoints the objects are held on to, and how many bytes they may be stored in.
-CHECKPOINTS, BYTES = 1000, 16 << 20
+CHECKPOINTS, BYTES = 1000, 8 << 20
 
 
 class Seen(NamedTuple):
