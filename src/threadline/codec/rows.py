@@ -59,12 +59,13 @@ def unpack(data: bytes, count: int) -> Items:
         lengths = orjson.loads(head)
     except orjson.JSONDecodeError:
         raise CorruptionError("a row has no readable header") from None
-    whole = isinstance(lengths, list) and set(map(type, lengths)) <= {int}
+    whole = isinstance(lengths, list) and all(
+        type(length) is int and length >= 0 for length in lengths
+    )
     if (
         not newline
         or not whole
         or len(lengths) != count
-        or min(lengths, default=0) < 0
         or sum(lengths) + max(count - 1, 0) != len(body)
     ):
         raise CorruptionError("a row's header does not match its items")
