@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator,
 from threadline import AgentState, Message
 from threadline.backends.memory import MemoryBackend
 from threadline.caches.local import LocalCache
-from threadline.checkpointer import BaseCheckpointer
+from threadline.checkpointer import BaseCheckpointer, snapshot
 from threadline.checkpointer.snapshot import Snapshot, Warm
 from threadline.codec import twins
 from threadline.codec.records import shape_of
@@ -313,6 +313,21 @@ def test_a_mould_is_made_at_the_second_read_and_counts_as_memory() -> None:
     later = snapshot_of(checkpointer)
     assert later is not warm
     assert later.warm.kept == warm.warm.kept
+
+
+def test_no_mould_is_made_where_it_would_cost_the_cache_the_state(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    checkpointer = BaseCheckpointer(MemoryBackend(), LocalCache())
+    state = AgentState(context=[Message.text_message("a" * 100) for _ in range(10)])
+    checkpointer.put_state(CONFIG, state)
+    expected = told(read(checkpointer, AgentState))
+    monkeypatch.setattr(snapshot, "MOULD_BYTES", 10 * (2 * 600 + 100))
+    assert [told(read(checkpointer, AgentState)) for _ in range(3)] == [expected] * 3
+    assert not snapshot_of(checkpointer).warm.kept
+    monkeypatch.undo()
+    assert [told(read(checkpointer, AgentState)) for _ in range(3)] == [expected] * 3
+    assert snapshot_of(checkpointer).warm.kept
 
 
 def test_what_was_taken_away_is_in_no_mould() -> None:

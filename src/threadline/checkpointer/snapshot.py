@@ -23,7 +23,7 @@ from threadline.codec.records import (
     shape_of,
 )
 from threadline.codec.rows import Items
-from threadline.codec.twins import COPIES, Mould
+from threadline.codec.twins import COPIES, Mould, mould_bytes
 from threadline.codec.values import decode, decode_items
 from threadline.errors import CorruptionError
 from threadline.history.delta import Piece
@@ -31,6 +31,8 @@ from threadline.history.head import FIELDS, BlobAt, HeadDoc, Inline, Item, Piece
 from threadline.history.logs import Mark, open_row, read_marks
 
 _OURS = b'{"s":'
+#: Most bytes (roughly) of the moulds of a list: with more, a cache would sooner lose the state itself.
+MOULD_BYTES = 8 * 1024 * 1024
 #: The field that holds a state which is no record (a dict with other keys than plain texts).
 WHOLE = "value"
 
@@ -52,6 +54,10 @@ class Warm:
 
     def messages(self, name: str, chunks: tuple[Items, ...]) -> list[Any]:
         """The messages of a list field, new ones. Raises CorruptionError, ValueError."""
+        if _bytes(chunks) + mould_bytes(sum(map(_count, chunks))) > MOULD_BYTES:
+            if self.kept.pop(name, None) is not None:
+                self._weigh()
+            return build_messages(decode_items(_body(chunks)))
         seen, mould = self.kept.get(name, ((), Mould()))
         rest = _behind(seen, chunks)
         if rest is None:
@@ -60,8 +66,11 @@ class Warm:
             return mould.make()
         fresh = build_messages(decode_items(rest))
         self.kept[name] = chunks, mould.grown(fresh)
-        self.size = sum(_bytes(chunks) + mould.size for chunks, mould in list(self.kept.values()))
+        self._weigh()
         return [*mould.make(), *fresh]
+
+    def _weigh(self) -> None:
+        self.size = sum(_bytes(chunks) + mould.size for chunks, mould in list(self.kept.values()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +169,10 @@ class Ground:
     gc: int | None
     owner: str | None
     fresh: bool
+
+
+def _count(chunk: Items) -> int:
+    return len(chunk.lengths)
 
 
 def _bytes(chunks: Iterable[Items]) -> int:

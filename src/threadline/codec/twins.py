@@ -103,6 +103,11 @@ class Mould:
             self.values_in.append((at, name, _copied(value)))
 
 
+def mould_bytes(messages: int) -> int:
+    """Roughly the bytes of memory of a mould of so many messages, most of them of one block."""
+    return 2 * messages * _RECORD_BYTES
+
+
 def _run(steps: Iterator[Any]) -> None:
     deque(steps, maxlen=0)
 
