@@ -280,17 +280,24 @@ def blobs(found: Iterable[Sequence[Any]]) -> tuple[Blob, ...]:
     return tuple(Blob(*columns) for columns in found)
 
 
-_ENTRY = (
-    *("seq", "ext_id", "kind", "role", "payload", "digest", "search", "derived", "meta", "key_id"),
-    *("created_at", "facts"),
-)
-
-
 def entry_row(columns: Sequence[Any]) -> Entry:
     """An entry from its 12 columns."""
-    told = dict(zip(_ENTRY, columns, strict=True))
-    kind, ext_id = told["kind"] or "message", id_out(told["ext_id"])
-    return Entry(**{**told, "kind": kind, "ext_id": ext_id})
+    seq, ext_id, kind, role, payload, digest, search, derived, meta, key_id = columns[:10]
+    created_at, facts = columns[10:]
+    return Entry(
+        kind=kind or "message",
+        payload=payload,
+        digest=digest,
+        seq=seq,
+        ext_id=id_out(ext_id),
+        role=role,
+        search=search,
+        derived=derived,
+        meta=meta,
+        facts=facts,
+        key_id=key_id,
+        created_at=created_at,
+    )
 
 
 def slot_row(columns: Sequence[Any]) -> Slot:

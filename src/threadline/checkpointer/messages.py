@@ -30,6 +30,8 @@ from threadline.texts import check_text
 
 #: The kind of an entry that is a Message of ours.
 MESSAGE = "message"
+#: What the payload of an entry is.
+_ENTRY = Where("entry")
 #: How many entries one read brings when a caller wants them all.
 PAGE = 500
 #: A tail that no log has.
@@ -67,7 +69,7 @@ def encode_entries(
 def encode_entry(engine: Engine, message: Message, meta: bytes | None = None) -> Entry:
     """One message as an entry."""
     data = encode_message(message)
-    payload = engine.codec.seal(data, Where("entry"))
+    payload = engine.codec.seal(data, _ENTRY)
     return Entry(
         kind=MESSAGE,
         ext_id=message_key(message.message_id),
@@ -106,7 +108,7 @@ def _completed(engine: Engine, entry: Entry, message: Message) -> Message:
 
 
 def _opened(engine: Engine, entry: Entry) -> bytes:
-    return engine.codec.open(entry.payload, entry.key_id, Where("entry"))
+    return engine.codec.open(entry.payload, entry.key_id, _ENTRY)
 
 
 class Messages:
@@ -319,7 +321,7 @@ def projection(codec: Codec) -> Callable[[str, bytes, int], str | None]:
     def project(kind: str, payload: bytes, key_id: int) -> str | None:
         if kind != MESSAGE:
             return None
-        message = decode_message(codec.open(payload, key_id, Where("entry")))
+        message = decode_message(codec.open(payload, key_id, _ENTRY))
         return words(message.text()) or None
 
     return project

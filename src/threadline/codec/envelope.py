@@ -10,9 +10,9 @@ any other part changing.
 from __future__ import annotations
 
 import threading
-import zlib
 from dataclasses import dataclass
 from typing import NamedTuple
+from zlib import crc32
 
 import zstandard
 
@@ -65,7 +65,7 @@ class Codec:
                 f"{where.kind} is sealed with key {key_id}, which this store was not given"
             )
         form, checksum, body = data[:1], data[1:5], data[5:]
-        if _checksum(body) != checksum:
+        if crc32(body).to_bytes(4, "big") != checksum:
             raise CorruptionError(f"{where.kind} is damaged: its checksum does not match")
         if form == _RAW:
             return body
@@ -86,7 +86,7 @@ _tools = _Tools()
 
 
 def _checksum(data: bytes) -> bytes:
-    return zlib.crc32(data).to_bytes(4, "big")
+    return crc32(data).to_bytes(4, "big")
 
 
 def _decompress(body: bytes, where: Where) -> bytes:

@@ -55,7 +55,8 @@ def decode(data: bytes) -> Any:
     except orjson.JSONDecodeError as error:
         raise CorruptionError(f"stored bytes are not JSON: {error}") from None
     try:
-        return _unmark(value) if _tagged(data) else value
+        # Compact JSON has no space, and a quote inside a text is escaped: these bytes begin an object's first key.
+        return _unmark(value) if b'{"$' in data else value
     except RecursionError:
         raise CorruptionError("stored bytes are nested too deeply to be read") from None
 
@@ -64,11 +65,6 @@ def decode_items(data: bytes) -> list[Any]:
     """The values of a row of items: JSON texts with commas between them. Raises CorruptionError."""
     values: list[Any] = decode(b"[" + data + b"]")
     return values
-
-
-def _tagged(data: bytes) -> bool:
-    # Compact JSON has no space, and a quote inside a text is escaped: these bytes begin an object's first key.
-    return b'{"$' in data
 
 
 def _dump(value: object, met: list[object] | None) -> bytes:
