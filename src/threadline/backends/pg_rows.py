@@ -82,16 +82,18 @@ def checkpoint_parameters(batch: Batch) -> dict[str, Any]:
     row = batch.checkpoint
     if row is None:
         return {"version": None}
+    parent, based = row.parent_version or 0, row.base == row.parent_version
     return {
         "version": row.version,
-        "parent_version": row.parent_version,
-        "base": row.base,
+        "parent_version": None if parent == row.version - 1 else parent,
+        "base": None if based else row.base,
+        "based": None if based else False,
         "state_kind": None if row.kind == "put" else row.kind,
         "ext_id": id_in(row.ext_id),
         "name": row.name,
         "run_id": row.run_id,
         "state_op_id": row.op_id or None,
-        "refs": [number for each in row.refs for number in each] or None,
+        "refs": ",".join([str(number) for each in row.refs for number in each]) or None,
         "blob_refs": b"".join(row.blob_refs) or None,
         "digest": row.digest,
         "key_id": row.key_id,
@@ -246,16 +248,17 @@ def thread_row(columns: Sequence[Any]) -> ThreadRow:
 
 
 def checkpoint_row(columns: Sequence[Any]) -> CheckpointRow:
-    """A checkpoint from its 15 columns."""
-    version, payload, digest, parent_version, base, kind, ext_id, name, run_id, op_id = columns[:10]
-    refs, blob_refs, key_id, size, created_at = columns[10:]
-    flat, ids = refs or (), blob_refs or b""
+    """A checkpoint from its 16 columns."""
+    version, payload, digest, parent, base, based, kind, ext_id, name, run_id, op_id = columns[:11]
+    refs, blob_refs, key_id, size, created_at = columns[11:]
+    parent = (version - 1 if parent is None else parent) or None
+    flat, ids = [int(number) for number in refs.split(",")] if refs else (), blob_refs or b""
     return CheckpointRow(
         version=version,
         payload=payload,
         digest=digest,
-        parent_version=parent_version,
-        base=base,
+        parent_version=parent,
+        base=parent if based is None else base,
         kind=kind or "put",
         ext_id=id_out(ext_id),
         name=name,
@@ -263,7 +266,7 @@ def checkpoint_row(columns: Sequence[Any]) -> CheckpointRow:
         op_id=op_id or b"",
         refs=tuple(map(Range, flat[::3], flat[1::3], flat[2::3])),
         blob_refs=tuple(ids[at : at + 16] for at in range(0, len(ids), 16)),
-        key_id=key_id,
+        key_id=key_id or 0,
         bytes=size,
         created_at=created_at,
     )

@@ -113,10 +113,10 @@ SELECT s.key
 -- add_checkpoint --
 -- One version.
 -- part: of put
-INSERT INTO tl.checkpoints (thread, ns, version, parent_version, base, kind, ext_id, name, run_id, op_id, refs,
+INSERT INTO tl.checkpoints (thread, ns, version, parent_version, base, based, kind, ext_id, name, run_id, op_id, refs,
                             blob_refs, digest, key_id, bytes, created_at, terms, payload)
-SELECT t.thread, :ns, :version, :parent_version, :base, :state_kind, :ext_id, :name, :run_id, :state_op_id, :refs,
-       :blob_refs, :digest, :key_id, :bytes, coalesce(:created_at, t.at), :terms, :payload
+SELECT t.thread, :ns, :version, :parent_version, :base, :based, :state_kind, :ext_id, :name, :run_id, :state_op_id, :refs,
+       :blob_refs, :digest, nullif(:key_id, 0), :bytes, coalesce(:created_at, t.at), :terms, :payload
   FROM t, h
 
 -- put_rows --
@@ -498,7 +498,7 @@ t.created_at, t.activity_at, t.message_count, t.checkpoint_count
 -- checkpoint --
 -- The columns of a checkpoint.
 -- part: of other statements
-c.version, c.payload, c.digest, c.parent_version, c.base, c.kind, c.ext_id, c.name, c.run_id, c.op_id, c.refs,
+c.version, c.payload, c.digest, c.parent_version, c.base, c.based, c.kind, c.ext_id, c.name, c.run_id, c.op_id, c.refs,
 c.blob_refs, c.key_id, c.bytes, c.created_at
 
 -- row --
@@ -564,12 +564,15 @@ coalesce(h.last_version, 0) AS last_version, coalesce(h.marks, '') AS marks, {{c
 -- part: of other statements
   LEFT JOIN LATERAL (
        SELECT array_agg(({{row}})) AS rows
-         FROM generate_series(1, cardinality(c.refs), 3) AS n
-         JOIN tl.log_rows AS l ON l.thread = t.thread AND l.ns = :ns AND l.log = c.refs[n]
-          AND l.start < c.refs[n + 2] AND l.start + l.count > c.refs[n + 1]
+         FROM string_to_array(c.refs, ',') AS f (refs)
+        CROSS JOIN generate_series(1, cardinality(f.refs), 3) AS i
+        CROSS JOIN LATERAL (SELECT f.refs[i]::integer AS log, f.refs[i + 1]::integer AS start,
+                                   f.refs[i + 2]::integer AS stop) AS n
+         JOIN tl.log_rows AS l ON l.thread = t.thread AND l.ns = :ns AND l.log = n.log
+          AND l.start < n.stop AND l.start + l.count > n.start
           AND l.start >= coalesce((SELECT max(f.start) FROM tl.log_rows AS f
-                                    WHERE f.thread = t.thread AND f.ns = :ns AND f.log = c.refs[n]
-                                      AND f.start <= c.refs[n + 1]), 0)) AS r ON :content::boolean
+                                    WHERE f.thread = t.thread AND f.ns = :ns AND f.log = n.log
+                                      AND f.start <= n.start), 0)) AS r ON :content::boolean
   LEFT JOIN LATERAL (
        SELECT array_agg((x.id, x.payload, x.key_id)) AS blobs
          FROM generate_series(0, length(c.blob_refs) / 16 - 1) AS n

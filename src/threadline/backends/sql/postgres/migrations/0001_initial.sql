@@ -61,27 +61,29 @@ CREATE TABLE tl.heads (
     PRIMARY KEY (thread, ns)
 ) by thread (autovacuum_vacuum_scale_factor = 0.05);
 
--- One version of one namespace's state. `kind`: NULL is put. `refs`: log, start, end, log, start, end, ...;
--- `blob_refs`: 16 bytes each.
+-- One version of one namespace's state, in few bytes: there is one for each put. `kind`: NULL is put. `parent_version`:
+-- NULL is the version before, 0 none. `based`: NULL when `base` is the parent. `key_id`: NULL is 0. `refs`: log, start, end,
+-- log, start, end, ... with commas between (an array takes 20 bytes before its first number); `blob_refs`: 16 bytes each.
 CREATE TABLE tl.checkpoints (
     thread bigint NOT NULL,
-    ns bytea NOT NULL,
     version bigint NOT NULL,
+    created_at bigint NOT NULL,
     parent_version bigint,
     base bigint,
-    kind text COLLATE "C",
+    bytes integer NOT NULL,
+    key_id integer,
+    based boolean,
+    ns bytea NOT NULL,
+    digest bytea NOT NULL,
+    payload bytea NOT NULL,
+    refs text COLLATE "C",
+    op_id bytea,
     ext_id bytea,
+    blob_refs bytea,
+    kind text COLLATE "C",
     name text COLLATE "C",
     run_id text COLLATE "C",
-    op_id bytea,
-    refs integer[],
-    blob_refs bytea,
-    digest bytea NOT NULL,
-    key_id integer NOT NULL,
-    bytes bigint NOT NULL,
-    created_at bigint NOT NULL,
     terms bigint[],
-    payload bytea NOT NULL,
     PRIMARY KEY (thread, ns, version)
 ) by thread ();
 ALTER TABLE tl.checkpoints ALTER COLUMN payload SET STORAGE EXTERNAL;
