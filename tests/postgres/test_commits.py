@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import itertools
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import asyncpg
@@ -13,7 +14,8 @@ import pytest
 
 from threadline import Message, PgCheckpointer
 from threadline.backend import Batch, Head, Reason, Refused, Slot, SlotIs, SlotPut, SlotQuery
-from threadline.backends import pg_steps
+from threadline.backends import pg_commit, pg_steps
+from threadline.backends.pg_values import number_of
 from threadline.backends.postgres import PostgresBackend
 from threadline.errors import LeaseLostError
 
@@ -130,3 +132,36 @@ async def test_a_thread_whose_key_begins_as_another_s_is_refused_and_sees_nothin
         assert len(await backend.read_slots(one.key, one.ns, None, SlotQuery("k"))) == 1
     finally:
         await backend.close()
+
+
+async def test_old_results_go_also_those_of_deleted_threads(empty_store: str) -> None:
+    day, at = pg_commit.JOURNAL_US, 1_800_000_000_000_000
+    connection = await asyncpg.connect(empty_store)
+    async with PgCheckpointer(empty_store) as checkpointer:
+        backend = checkpointer.store._engine.backend
+        backend.now_us = lambda: at
+        for number in range(12):
+            await checkpointer.store.acommit(await batches(checkpointer, [f"t{number}"]))
+        await checkpointer.adelete_thread({"thread_id": "t3"})
+        (late,) = await batches(checkpointer, ["late"])
+        at += day
+        await checkpointer.store.acommit(late)
+
+        op_ids = (number.to_bytes(16, "big") for number in itertools.count())
+
+        async def kept_by(wanted: Callable[[int | None], bool]) -> int:
+            """How many results are kept by a commit that trims from there."""
+            (batch,) = await batches(checkpointer, ["late"])
+            tried = (dataclasses.replace(batch, op_id=each) for each in op_ids)
+            await checkpointer.store.acommit(
+                next(each for each in tried if wanted(pg_commit.trimmed_from(each)))
+            )
+            return int(await connection.fetchval("SELECT count(*) FROM threadline_journal"))
+
+        assert await kept_by(lambda first: first is None) == 15
+        at += 1
+        assert await kept_by(lambda first: first is None) == 16
+        assert await kept_by(lambda first: first is not None and first < -(2**63) * 0.999) == 4
+        at += day
+        assert await kept_by(lambda first: first == number_of(late.key)) == 3
+    await connection.close()

@@ -44,7 +44,7 @@ def scans(plan: dict[str, Any]) -> Iterator[str]:
     yield from itertools.chain.from_iterable(scans(each) for each in plan.get("Plans", ()))
 
 
-#: So many threads with a message each that a planner thinks of indexes.
+#: So many threads with a message and a commit each that a planner thinks of indexes.
 FILL = """
 INSERT INTO "some schema".threadline_threads
 SELECT n, int8send(n), true, '', '', n::text, NULL, '', 1, 0, 1, NULL, NULL, NULL, 0, n, n, 1, 0
@@ -53,6 +53,8 @@ INSERT INTO "some schema".threadline_entries
 SELECT n, '', 1, NULL, NULL, NULL, '', NULL, true, ARRAY[n, -1],
        NULL, NULL, 0, n, ''
   FROM generate_series(1, 5000) AS n;
+INSERT INTO "some schema".threadline_journal
+SELECT n, 1, n, NULL, 0, gen_random_uuid() FROM generate_series(1, 5000) AS n;
 ANALYZE;
 """
 

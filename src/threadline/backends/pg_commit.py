@@ -7,6 +7,7 @@ else than what was judged. `pg_steps` has the transaction.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -29,9 +30,10 @@ from threadline.errors import UnavailableError
 
 #: How often a statement is made again after it lost a race.
 ATTEMPTS = 20
-#: How long a commit can be repeated with its op_id, in microseconds; and in how many commits old ones are looked for.
+#: How long a commit can be repeated with its op_id, in microseconds; one commit in so many looks for older ones, and at
+#: how many rows of the journal it looks.
 JOURNAL_US = 24 * 3600 * 1_000_000
-TRIM_EVERY = 64
+TRIM_EVERY, TRIM_MOST = 64, 512
 #: How many deleted threads one commit lets go of the results of.
 RETIRED = 16
 
@@ -183,7 +185,7 @@ class Commits:
     async def done(self, connection: Connection, batch: Batch) -> Commit | None:
         """The result of this batch if it was committed before. Raises Refused for another user's."""
         place = pg_values.place(batch.key, batch.ns)
-        row = await self.one(connection, "find_operation", **place, op_id=batch.op_id)
+        row = await self.one(connection, "find_operation", **place, op_id=batch.op_id.hex())
         if row is None:
             return None
         facts = await self.facts(connection, batch)
@@ -211,11 +213,16 @@ class Commits:
 
     async def trim(self, connection: Connection, batch: Batch, commit: Commit) -> None:
         """Now and then, forget results that nobody asks for again."""
-        if commit.rev % TRIM_EVERY == 0:
-            place = pg_values.place(batch.key, batch.ns)
-            await self.do(connection, "trim_journal", **place, before=commit.at - JOURNAL_US)
         if commit.rev % TRIM_EVERY == 0 or batch.erase:
             await self.do(connection, "trim_retired", at=commit.at, limit=RETIRED)
+        first = trimmed_from(batch)
+        if first is None:
+            return
+        before = commit.at - JOURNAL_US
+        found = await self.do(connection, "find_old", first=first, before=before, limit=TRIM_MOST)
+        if found:
+            threads, op_ids = zip(*found, strict=True)
+            await self.do(connection, "trim_journal", threads=threads, op_ids=op_ids)
 
     async def one(self, connection: Connection, name: str, /, **parameters: Any) -> Row | None:
         """The first row of a query."""
@@ -249,6 +256,15 @@ class Raced(Refused):
 
     def __init__(self) -> None:
         super().__init__(Reason.STALE)
+
+
+def trimmed_from(batch: Batch) -> int | None:
+    """The thread that this commit begins to trim the journal at, if it does: its own or, as often, any, so that threads
+    to which nothing is committed again are reached too. Drawn from its op_id."""
+    draw = int.from_bytes(hashlib.blake2b(batch.op_id, digest_size=8).digest(), "big")
+    if draw % TRIM_EVERY:
+        return None
+    return pg_values.number_of(batch.key) if draw // TRIM_EVERY % 2 else draw - 2**63
 
 
 def begins(batch: Batch) -> bool:

@@ -63,7 +63,7 @@ def thread_parameters(batch: Batch, user_ids: UserIds, now: int | None) -> dict[
         "frees": int(batch.frees),
         "upkeep": batch.upkeep,
         "about": batch.about,
-        "op_id": batch.op_id,
+        "op_id": batch.op_id.hex(),
         "kind": None if batch.kind == "put" else batch.kind,
         "info": said.info if said else None,
         "title": cleaned(said.title) if said else None,

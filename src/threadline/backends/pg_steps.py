@@ -147,7 +147,7 @@ class _Steps:
         await self._do("erase_content")
         (row,) = await self._do("erase_thread", now=self._commits.now(), kept=JOURNAL_US)
         commit = Commit(row["rev"], row["at"], row["incarnation"])
-        done = {"op_id": self._batch.op_id, "rev": commit.rev, "at": commit.at}
+        done = {"op_id": self._batch.op_id.hex(), "rev": commit.rev, "at": commit.at}
         await self._do("add_journal", kind=self._batch.kind, **done)
         return commit
 

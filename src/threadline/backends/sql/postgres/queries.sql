@@ -259,7 +259,7 @@ SELECT t.thread, t.rev, t.at, t.incarnation FROM t, h
 INSERT INTO tl.journal (thread, op_id, rev, kind, at, version, first_seq, seqs, slots, removed, popped)
 SELECT u.thread, :op_id, u.rev, :kind, u.at, :about, {{first_seq}}, {{seqs}}, {{slots}}, :removed, :popped
   FROM u
-RETURNING op_id, rev, at, first_seq, seqs, slots
+RETURNING uuid_send(op_id) AS op_id, rev, at, first_seq, seqs, slots
 
 -- first_seq --
 -- The position before the first new entry.
@@ -314,9 +314,21 @@ SELECT j.op_id, j.popped FROM tl.journal AS j WHERE j.thread = :thread AND j.pop
 -- Another answer.
 UPDATE tl.journal SET popped = :popped WHERE thread = :thread AND op_id = :op_id
 
+-- find_old --
+-- Results that nobody asks for again, among neighbours in the index: of this thread and those behind it, also deleted ones.
+SELECT x.thread, x.op_id
+  FROM (SELECT j.thread, j.op_id, j.at FROM tl.journal AS j
+         WHERE j.thread >= :first ORDER BY j.thread, j.op_id LIMIT :limit) AS x
+ WHERE x.at < :before
+
 -- trim_journal --
--- Results that nobody asks for again.
-DELETE FROM tl.journal WHERE thread = :thread AND at < :before
+-- They go. Nobody is waited for who has one of them.
+WITH o AS (
+         SELECT j.thread, j.op_id
+           FROM unnest(:threads::bigint[], :op_ids::uuid[]) AS n (thread, op_id)
+           JOIN tl.journal AS j ON j.thread = n.thread AND j.op_id = n.op_id
+            FOR UPDATE OF j SKIP LOCKED)
+DELETE FROM tl.journal AS j USING o WHERE j.thread = o.thread AND j.op_id = o.op_id
 
 -- trim_retired --
 -- Those of a few deleted threads, which no commit of their own would let go.

@@ -167,18 +167,16 @@ ALTER TABLE tl.slots ALTER COLUMN payload SET STORAGE EXTERNAL;
 -- `popped` (JSON); `incarnation`: NULL is the thread's own. Kept for 24 h at least.
 CREATE TABLE tl.journal (
     thread bigint NOT NULL,
-    op_id bytea NOT NULL,
     rev bigint NOT NULL,
-    kind text COLLATE "C",
     at bigint NOT NULL,
     version bigint,
     first_seq bigint,
+    op_id uuid NOT NULL,
+    kind text COLLATE "C",
     seqs bigint[],
     slots boolean[],
     removed integer,
     popped text,
     incarnation bytea,
-    digest bytea,
-    parent bigint,
     PRIMARY KEY (thread, op_id)
 ) by thread ();
