@@ -50,8 +50,7 @@ INSERT INTO "some schema".threadline_threads
 SELECT n, int8send(n), true, '', '', n::text, NULL, '', 1, 0, 1, NULL, NULL, NULL, 0, n, n, 1, 0
   FROM generate_series(1, 5000) AS n;
 INSERT INTO "some schema".threadline_entries
-SELECT n, '', 1, NULL, NULL, NULL, '', NULL, true, ARRAY[n, -1],
-       NULL, NULL, 0, n, ''
+SELECT n, 1, n, NULL, true, '', '', '', NULL, NULL, NULL, NULL, ARRAY[n, -1]
   FROM generate_series(1, 5000) AS n;
 INSERT INTO "some schema".threadline_journal
 SELECT n, 1, n, NULL, 0, gen_random_uuid() FROM generate_series(1, 5000) AS n;

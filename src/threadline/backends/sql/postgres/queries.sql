@@ -152,7 +152,7 @@ SELECT t.thread, :ns, n.*
 INSERT INTO tl.entries AS e (thread, ns, seq, ext_id, kind, role, digest, search, derived, words, meta, terms,
                              key_id, created_at, payload, facts)
 SELECT t.thread, :ns, t.last_seq + n.position, n.ext_id, n.kind, n.role, n.digest, n.search, n.derived,
-       n.words::integer[], n.meta, n.terms::bigint[], n.key_id,
+       n.words::integer[], n.meta, n.terms::bigint[], nullif(n.key_id, 0),
        coalesce(n.created_at, t.at), n.payload, n.facts
   FROM t, h, unnest(:entry_ext_id::bytea[], :entry_kind::text[], :entry_role::text[], :entry_digest::bytea[],
                     :entry_search::text[], :entry_derived::boolean[], :entry_words::text[], :entry_meta::bytea[],
@@ -179,7 +179,7 @@ CASE WHEN e.ext_id = ANY (:ignored::bytea[]) THEN
 -- Slots; those of `absent` only where there is none, or an expired one.
 -- part: of put
 INSERT INTO tl.slots AS s (thread, ns, kind, key, key_id, expires_at, meta, payload)
-SELECT t.thread, :ns, n.kind, n.key, n.key_id, coalesce(t.at + n.ttl, n.expires_at), n.meta, n.payload
+SELECT t.thread, :ns, n.kind, n.key, nullif(n.key_id, 0), coalesce(t.at + n.ttl, n.expires_at), n.meta, n.payload
   FROM t, h, unnest(:slot_kind::text[], :slot_key::bytea[], :slot_key_id::integer[], :slot_expires_at::bigint[],
                     :slot_ttl::bigint[], :slot_meta::bytea[], :slot_payload::bytea[])
        AS n (kind, key, key_id, expires_at, ttl, meta, payload)
@@ -443,14 +443,14 @@ RETURNING {{entry}}
 -- entry --
 -- The columns of an entry.
 -- part: of other statements
-e.seq, e.ext_id, e.kind, e.role, e.payload, e.digest, e.search, e.derived, e.meta, e.key_id, e.created_at,
-e.facts
+e.seq, e.ext_id, e.kind, e.role, e.payload, e.digest, e.search, e.derived, e.meta,
+coalesce(e.key_id, 0) AS key_id, e.created_at, e.facts
 
 -- rewrite_entries --
 -- Another content in the same positions.
 UPDATE tl.entries AS e
    SET kind = n.kind, role = n.role, digest = n.digest, search = n.search, derived = n.derived,
-       words = n.words::integer[], meta = n.meta, key_id = n.key_id, payload = n.payload,
+       words = n.words::integer[], meta = n.meta, key_id = nullif(n.key_id, 0), payload = n.payload,
        facts = n.facts
   FROM unnest(:seqs::bigint[], :kind::text[], :role::text[], :digest::bytea[], :search::text[], :derived::boolean[],
               :words::text[], :meta::bytea[], :key_id::integer[], :payload::bytea[], :facts::text[])
@@ -467,7 +467,7 @@ SELECT s.payload FROM tl.slots AS s
 -- put_slot --
 -- Write a slot over what is there.
 INSERT INTO tl.slots (thread, ns, kind, key, key_id, expires_at, meta, payload)
-VALUES (:thread, :ns, :kind, :slot, :key_id,
+VALUES (:thread, :ns, :kind, :slot, nullif(:key_id::integer, 0),
         coalesce(coalesce(:now::bigint, {{clock}}) + :ttl::bigint, :expires_at), :meta, :payload)
     ON CONFLICT (thread, ns, kind, key) DO UPDATE
    SET key_id = excluded.key_id, expires_at = excluded.expires_at, meta = excluded.meta, payload = excluded.payload
@@ -708,7 +708,7 @@ SELECT e.ns, {{entry}}, {{thread}}
 
 -- read_slots --
 -- Slots of a kind, in byte order of their keys.
-SELECT s.kind, s.key, s.payload, s.meta, s.key_id, s.expires_at
+SELECT s.kind, s.key, s.payload, s.meta, coalesce(s.key_id, 0), s.expires_at
   FROM tl.threads AS t
   JOIN tl.slots AS s ON s.thread = t.thread AND s.ns = :ns AND s.kind = :kind AND s.key >= :first
    AND (:stop::bytea IS NULL OR s.key < :stop)
@@ -718,7 +718,7 @@ SELECT s.kind, s.key, s.payload, s.meta, s.key_id, s.expires_at
 
 -- read_all_slots --
 -- Slots of every kind, kind by kind, in byte order of their keys.
-SELECT s.kind, s.key, s.payload, s.meta, s.key_id, s.expires_at
+SELECT s.kind, s.key, s.payload, s.meta, coalesce(s.key_id, 0), s.expires_at
   FROM tl.threads AS t
   JOIN tl.slots AS s ON s.thread = t.thread AND s.ns = :ns AND s.key >= :first
    AND (:stop::bytea IS NULL OR s.key < :stop)

@@ -123,23 +123,23 @@ ALTER TABLE tl.blobs ALTER COLUMN payload SET STORAGE EXTERNAL;
 
 -- The message log. `kind`: NULL is message. `words`: each word that it is found by, once, as a number of 32 bits (two
 -- words may share one: what is found is checked on the texts); `search`: all of them in order, unless the projection
--- makes them again from the payload (derived).
+-- makes them again from the payload (derived). `key_id`: NULL is 0, here and in `slots`.
 CREATE TABLE tl.entries (
     thread bigint NOT NULL,
-    ns bytea NOT NULL,
     seq bigint NOT NULL,
-    ext_id bytea,
-    kind text COLLATE "C",
-    role text COLLATE "C",
-    digest bytea NOT NULL,
-    search text COLLATE "C",
+    created_at bigint NOT NULL,
+    key_id integer,
     derived boolean NOT NULL,
+    ns bytea NOT NULL,
+    digest bytea NOT NULL,
+    payload bytea NOT NULL,
+    ext_id bytea,
+    role text COLLATE "C",
+    kind text COLLATE "C",
+    search text COLLATE "C",
     words integer[],
     meta bytea,
     terms bigint[],
-    key_id integer NOT NULL,
-    created_at bigint NOT NULL,
-    payload bytea NOT NULL,
     PRIMARY KEY (thread, ns, seq)
 ) by thread ();
 ALTER TABLE tl.entries ALTER COLUMN payload SET STORAGE EXTERNAL;
@@ -151,13 +151,13 @@ CREATE INDEX threadline_entries_by_words ON tl.entries USING gin (words) WITH (g
 -- Keyed rows that are really overwritten and never in history. `key`: UTF-8, compared by bytes.
 CREATE TABLE tl.slots (
     thread bigint NOT NULL,
+    expires_at bigint,
+    key_id integer,
     ns bytea NOT NULL,
     kind text COLLATE "C" NOT NULL,
     key bytea NOT NULL,
-    key_id integer NOT NULL,
-    expires_at bigint,
-    meta bytea,
     payload bytea NOT NULL,
+    meta bytea,
     PRIMARY KEY (thread, ns, kind, key)
 ) by thread ();
 ALTER TABLE tl.slots ALTER COLUMN payload SET STORAGE EXTERNAL;
