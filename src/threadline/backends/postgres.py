@@ -66,7 +66,7 @@ class PostgresBackend(Backend):
     name: ClassVar[str] = "postgres"
     suspends: ClassVar[bool] = True
     # Compressed, a row fits beside others on a page: it is rewritten there, and not out of line (TOAST).
-    row_bytes: ClassVar[int] = 4 * 1024
+    row_bytes: ClassVar[int] = 3 * 1024
 
     def __init__(
         self,
