@@ -21,9 +21,7 @@ Store = tuple[BaseCheckpointer, Callable[[], Awaitable[int]]]
 
 
 @pytest.fixture(params=["memory", "sqlite", "postgres", "postgres, partitioned"])
-def store(
-    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Store:
+def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     """A checkpointer, and how many rows its journal has."""
     # What is drawn by chance among all threads is not counted here; see tests/postgres/test_commits.py.
     monkeypatch.setattr(pg_commit, "trimmed_from", lambda batch: None)
