@@ -19,7 +19,7 @@ import asyncio
 import os
 from typing import Any
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, run_state_machine_as_test
 
@@ -32,6 +32,8 @@ from threadline.testing.model import Place, Space
 
 #: Steps of one run, and of all runs, short and long.
 RUN, SHORT, LONG = 50, 2_000, 20_000
+#: Steps of a part: Hypothesis remembers what it tried, 2 MB a run, and forgets it between two parts.
+PART = 2_000
 
 
 class CheckpointerMachine(StateRules, MessageRules, ThreadRules, PastRules):
@@ -91,7 +93,6 @@ def play(machine: type[CheckpointerMachine], steps: int | None = None, **options
     wanted = steps or (LONG if os.environ.get("THREADLINE_SOAK") == "1" else SHORT)
     before = machine.steps
     chosen: dict[str, Any] = {
-        "max_examples": max(1, wanted // 35),  # Many runs end a little early.
         "stateful_step_count": RUN,
         "derandomize": True,
         "database": None,
@@ -99,7 +100,12 @@ def play(machine: type[CheckpointerMachine], steps: int | None = None, **options
         "suppress_health_check": list(HealthCheck),
         **options,
     }
-    run_state_machine_as_test(machine, settings=settings(**chosen))
+    for number, start in enumerate(range(0, wanted, PART)):
+        part = min(PART, wanted - start)
+        # Other runs than those of the parts before.
+        played_as = seed(number)(machine) if number else machine
+        given = {"max_examples": max(1, part // 35), **chosen}  # Many runs end a little early.
+        run_state_machine_as_test(played_as, settings=settings(**given))
     played = machine.steps - before
     print(f"{machine.__name__}: {played} steps")  # noqa: T201 - the figure of this exam
     return played
