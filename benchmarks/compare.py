@@ -125,7 +125,8 @@ async def length(ground: Ground) -> dict[str, Any]:
     marks, text = sorted(options.turns), 0
     if not courses:
         raise RuntimeError("no store can be used")
-    share = min(options.share, 0.75 * LIMIT.left / len(courses))
+    # The rest is for what is measured at each mark, and for the processes that resume.
+    share = min(options.share, 0.6 * LIMIT.left / len(courses))
     if share < options.share:
         LIMIT.cut(f"length: {share:.0f} s of puts for each store instead of {options.share:.0f}")
     for turn in range(1, marks[-1] + 1):
@@ -150,9 +151,12 @@ async def length(ground: Ground) -> dict[str, Any]:
     resumed = []
     for course in courses:
         await course.store.close()
-        found = await asyncio.to_thread(_resume, course.store)
-        at = course.points[-1]["turns"]
-        resumed.append({"store": label(course.store), "turns": at, **found})
+        if LIMIT.over:
+            LIMIT.cut(f"resuming {label(course.store)}")
+        else:
+            found = await asyncio.to_thread(_resume, course.store)
+            at = course.points[-1]["turns"]
+            resumed.append({"store": label(course.store), "turns": at, **found})
         print(f"  {label(course.store):50} {_line(course)}", flush=True)
     courses.sort(key=lambda course: [label(kind) for kind in STORES].index(label(course.store)))
     return {"courses": [course.told() for course in courses], "resumed": resumed}
@@ -401,6 +405,8 @@ WORKS = {
     "conversations": conversations,
 }
 
+#: Seconds without which a part is not begun.
+LEAST = 5.0
 #: How the time of a run is shared out.
 SHARES = {"length": 14, "writers": 4, "threads": 5, "search": 4, "conversations": 3}
 
@@ -445,8 +451,12 @@ def main() -> None:
             LIMIT.part(SHARES[name] / sum(SHARES[each] for each in options.what[number:]))
             print(f"{name}: {(WORKS[name].__doc__ or '').splitlines()[0]}", flush=True)
             load = os.getloadavg()[0]
+            told[name] = {}
             try:
-                told[name] = asyncio.run(WORKS[name](ground))
+                if LIMIT.left < LEAST:
+                    LIMIT.cut(name)
+                else:
+                    told[name] = asyncio.run(WORKS[name](ground))
             except Exception as error:  # noqa: BLE001 - named; the other parts go on
                 traceback.print_exc()
                 told[name], failed = {"failed": f"{type(error).__name__}: {error}"[:300]}, True

@@ -490,7 +490,7 @@ WHAT = ("puts", "reads", "cached", "many", "per_second", "search", "conversation
 
 
 #: How the time of a run is shared out.
-SHARES = dict.fromkeys(WHAT, 1) | {"search": 3, "conversations": 2}
+SHARES = dict.fromkeys(WHAT, 1) | {"search": 5, "conversations": 2}
 
 
 async def measured(

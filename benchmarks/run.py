@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
 #: Seconds of a bounded run that are kept for the page, and that a program may take beyond its share to end well.
-FOR_PAGE, GRACE = 20.0, 60.0
+FOR_PAGE, GRACE = 20.0, 180.0
 
 
 class Step(NamedTuple):
