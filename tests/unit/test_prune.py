@@ -493,7 +493,14 @@ from threadline import SqliteCheckpointer
 from threadline.history.retention import RetentionPolicy
 
 with SqliteCheckpointer(sys.argv[1]) as checkpointer:
-    print("ready", flush=True)
+    commit = checkpointer._engine.commit
+
+    async def told(batch):
+        done = await commit(batch)
+        print("step", flush=True)
+        return done
+
+    checkpointer._engine.commit = told
     policy = RetentionPolicy(keep_last=int(sys.argv[2]))
     checkpointer.prune({"thread_id": "t"}, policy, batch_size=2)
 """
@@ -510,8 +517,9 @@ def test_killed_at_any_moment_a_prune_leaves_a_readable_store(tmp_path: Path) ->
         command = [sys.executable, "-c", KILLED, str(path), str(keep)]
         child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert child.stdout is not None
-        assert child.stdout.readline() == "ready\n"
-        time.sleep(rng.uniform(0.0, 0.03))
+        for _ in range(rng.randrange(1, 8)):  # Of 15 steps.
+            assert child.stdout.readline() == "step\n"
+        time.sleep(rng.uniform(0.0, 0.002))
         child.kill()
         child.wait()
         child.stdout.close()
