@@ -3,52 +3,31 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
 
-import asyncpg
 import pytest
 
-from threadline import InMemoryCheckpointer, PgCheckpointer, SqliteCheckpointer, clock
-from threadline.backends import pg_commit
+from threadline import InMemoryCheckpointer, SqliteCheckpointer, clock
 from threadline.checkpointer import BaseCheckpointer
 
 HOUR = 3600 * 1_000_000
 START = 2_000_000_000_000_000
 
 
-Store = tuple[BaseCheckpointer, Callable[[], Awaitable[int]]]
+Store = tuple[BaseCheckpointer, Callable[[], int]]
 
 
-@pytest.fixture(params=["memory", "sqlite", "postgres", "postgres, partitioned"])
-def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
-    """A checkpointer, and how many rows its journal has."""
-    # What is drawn by chance among all threads is not counted here; see tests/postgres/test_commits.py.
-    monkeypatch.setattr(pg_commit, "trimmed_from", lambda batch: None)
+@pytest.fixture(params=["memory", "sqlite"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    """A checkpointer, and how many rows its journal has. PostgreSQL's: tests/postgres/test_commits.py."""
     if request.param == "memory":
         memory = InMemoryCheckpointer()
         threads = memory._engine.backend._threads  # type: ignore[attr-defined]
-
-        async def entries() -> int:
-            return sum(len(thread.journal) for thread in threads.values())
-
-        return memory, entries
-    if request.param.startswith("postgres"):
-        dsn: str = request.getfixturevalue("pg_dsn")
-
-        async def in_table() -> int:
-            connection = await asyncpg.connect(dsn)
-            found: int = await connection.fetchval("SELECT count(*) FROM threadline_journal")
-            await connection.close()
-            return found
-
-        parts = 3 if "partitioned" in request.param else 0
-        postgres = PgCheckpointer(dsn, partitions=parts)
-        postgres._engine.backend.now_us = lambda: clock.now_us()  # type: ignore[attr-defined]
-        return postgres, in_table
+        return memory, lambda: sum(len(thread.journal) for thread in threads.values())
     path = tmp_path / "memory.db"
 
-    async def in_file() -> int:
+    def in_file() -> int:
         with sqlite3.connect(path) as db:
             (found,) = db.execute("SELECT count(*) FROM journal").fetchone()
         db.close()
@@ -71,16 +50,16 @@ async def test_results_of_deleted_threads_are_let_go_after_a_day(
     async with checkpointer:
         for number in range(20):
             await live(f"first {number}", 0)
-        assert await rows() == 40
+        assert rows() == 40
         with clock.use(wall_us=lambda: START + 23 * HOUR):  # Alive again: it lets go by itself.
             await checkpointer.aput_state({"thread_id": "first 0"}, {"n": 2})
         await live("second", 23.9)
-        assert await rows() == 43
+        assert rows() == 43
         with clock.use(wall_us=lambda: START + int(23.9 * HOUR)):
             again = await checkpointer.aput_state({"thread_id": "first 1"}, {"n": 3}, op_id=op_id)
         assert again.version == 1
         assert await checkpointer.aget_state({"thread_id": "first 1"}) is None
         await live("third", 24.1)
         await live("fourth", 24.1)
-        assert await rows() == 9
+        assert rows() == 9
         assert len(await checkpointer.alist_threads({})) == 1

@@ -34,8 +34,6 @@ ATTEMPTS = 20
 #: how many rows of the journal it looks.
 JOURNAL_US = 24 * 3600 * 1_000_000
 TRIM_EVERY, TRIM_MOST = 64, 512
-#: How many deleted threads one commit lets go of the results of.
-RETIRED = 16
 
 #: A batch of more bytes is large.
 LARGE = 32 * 1024
@@ -213,8 +211,6 @@ class Commits:
 
     async def trim(self, connection: Connection, batch: Batch, commit: Commit) -> None:
         """Now and then, forget results that nobody asks for again."""
-        if commit.rev % TRIM_EVERY == 0 or batch.erase:
-            await self.do(connection, "trim_retired", at=commit.at, limit=RETIRED)
         first = trimmed_from(batch)
         if first is None:
             return

@@ -20,7 +20,6 @@ from threadline.backends import pg_values
 from threadline.backends.journal import without_popped, write_popped
 from threadline.backends.pg_commit import (
     ATTEMPTS,
-    JOURNAL_US,
     Commits,
     Raced,
     Row,
@@ -145,7 +144,7 @@ class _Steps:
         if self._commits.relaxed:
             await self._do("relax")
         await self._do("erase_content")
-        (row,) = await self._do("erase_thread", now=self._commits.now(), kept=JOURNAL_US)
+        (row,) = await self._do("erase_thread", now=self._commits.now())
         commit = Commit(row["rev"], row["at"], row["incarnation"])
         done = {"op_id": self._batch.op_id.hex(), "rev": commit.rev, "at": commit.at}
         await self._do("add_journal", kind=self._batch.kind, **done)

@@ -330,18 +330,11 @@ WITH o AS (
             FOR UPDATE OF j SKIP LOCKED)
 DELETE FROM tl.journal AS j USING o WHERE j.thread = o.thread AND j.op_id = o.op_id
 
--- trim_retired --
--- Those of a few deleted threads, which no commit of their own would let go.
-  WITH few AS (SELECT t.thread FROM tl.threads AS t WHERE t.trim_at <= :at ORDER BY t.trim_at LIMIT :limit
-                  FOR UPDATE SKIP LOCKED),
-       gone AS (DELETE FROM tl.journal AS j WHERE j.thread = ANY (ARRAY(SELECT few.thread FROM few)))
-UPDATE tl.threads AS t SET trim_at = NULL WHERE t.thread = ANY (ARRAY(SELECT few.thread FROM few))
-
 -- revive_thread --
 -- A deleted thread comes into being again, as a new one.
 UPDATE tl.threads
    SET live = true, thread_key = :key, tenant = :tenant, app = :app, thread_id = :thread_id, owner = :user::owner_type,
-       incarnation = :incarnation, gc = 0, trim_at = NULL,
+       incarnation = :incarnation, gc = 0,
        created_at = greatest(coalesce(:now::bigint, {{clock}}), activity_at)
  WHERE thread = :thread
 
@@ -492,8 +485,7 @@ UPDATE tl.heads AS h SET namespace = NULL, head_version = 0, marks = '' WHERE h.
 UPDATE tl.threads AS x
    SET live = false, tenant = NULL, app = NULL, thread_id = NULL, owner = NULL, info = NULL, lineage = NULL,
        title = NULL, key_id = 0, rev = x.rev + 1, message_count = 0, checkpoint_count = 0,
-       activity_at = greatest(coalesce(:now::bigint, {{clock}}), x.activity_at),
-       trim_at = greatest(coalesce(:now::bigint, {{clock}}), x.activity_at) + :kept::bigint
+       activity_at = greatest(coalesce(:now::bigint, {{clock}}), x.activity_at)
  WHERE x.thread = :thread
 RETURNING x.rev, x.activity_at AS at, x.incarnation
 
