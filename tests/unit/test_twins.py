@@ -15,10 +15,12 @@ from threadline import AgentState, Message
 from threadline.backends.memory import MemoryBackend
 from threadline.caches.local import LocalCache
 from threadline.checkpointer import BaseCheckpointer, snapshot
+from threadline.checkpointer.copies import Place
 from threadline.checkpointer.snapshot import Snapshot, Warm
 from threadline.codec import twins
 from threadline.codec.records import shape_of
 from threadline.codec.twins import COPIES, Mould
+from threadline.config import read_config
 from threadline.model import (
     AnnotationBlock,
     AnnotationRef,
@@ -313,6 +315,22 @@ def test_a_mould_is_made_at_the_second_read_and_counts_as_memory() -> None:
     later = snapshot_of(checkpointer)
     assert later is not warm
     assert later.warm.kept == warm.warm.kept
+
+
+async def test_a_read_brings_nothing_back_that_was_dropped_meanwhile() -> None:
+    checkpointer = BaseCheckpointer(MemoryBackend(), LocalCache())
+    await checkpointer.aput_state(CONFIG, AgentState(context=[Message.text_message("a")]))
+    reads, copies = checkpointer._reads, checkpointer._engine.copies
+    address = read_config(CONFIG)
+    key = await checkpointer._engine.key(address)
+    place = Place(key, address.ns_key, address.thread_id)
+    held = await reads.snapshot(address, key)
+    assert held is not None
+    await copies.grew(place, held)
+    assert (await copies.near(place)).snapshot is held
+    await copies.drop(key, address.ns_key)
+    await copies.grew(place, held)
+    assert (await copies.near(place)).snapshot is None
 
 
 def test_no_mould_is_made_where_it_would_cost_the_cache_the_state(

@@ -215,8 +215,10 @@ class Copies:
         await self._publish(place, snapshot, confirmed, refuted)
 
     async def grew(self, place: Place, snapshot: Snapshot) -> None:
-        """A snapshot takes more memory than before: a read left something for the next."""
-        await self._publish(place, snapshot, -math.inf)
+        """A snapshot takes more memory than before: a read left something for the next. One that was dropped meanwhile
+        stays away."""
+        if (await self.near(place)).snapshot is snapshot:
+            await self._publish(place, snapshot, -math.inf)
 
     async def _publish(
         self, place: Place, snapshot: Snapshot, confirmed: float, refuted: Known | None = None
