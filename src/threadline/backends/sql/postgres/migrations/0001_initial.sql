@@ -141,8 +141,9 @@ CREATE TABLE tl.entries (
     meta bytea,
     terms bigint[],
     PRIMARY KEY (thread, ns, seq)
-) by thread ();
+) by thread (toast_tuple_target = 4080);
 ALTER TABLE tl.entries ALTER COLUMN payload SET STORAGE EXTERNAL;
+ALTER TABLE tl.entries ALTER COLUMN words SET STORAGE EXTERNAL;
 CREATE UNIQUE INDEX threadline_entries_by_ext_id ON tl.entries (thread, ns, ext_id) WHERE ext_id IS NOT NULL;
 -- New words wait in a list within the index. Its pages are never given back: by default there may be 4 MB of them.
 CREATE INDEX threadline_entries_by_words ON tl.entries USING gin (words) WITH (gin_pending_list_limit = 256)
