@@ -179,6 +179,25 @@ class StoreContract(FaceTests):
         assert sum(isinstance(answer, LeaseLostError) for answer in answers) == 7
         assert await slots_of(face, at()) == {"a": b"%d" % winner}
 
+    async def test_p2_what_is_counted_in_a_slot_is_counted_once(self, face: Face) -> None:
+        """By many at once, each writing only over what it read."""
+
+        async def count() -> None:
+            for _ in range(8):
+                while True:
+                    (found,) = (await slots_of(face, at())).values()
+                    more = (put_of("a", b"%d" % (int(found) + 1)),)
+                    was = (SlotIs("k", "a", found),)
+                    try:
+                        await commit_of(face, at(), requires_slots=was, slots=more)
+                        break
+                    except ConflictError:
+                        continue
+
+        await commit_of(face, at(), slots=(put_of("a", b"0"),))
+        await asyncio.gather(*(count() for _ in range(8)))
+        assert await slots_of(face, at()) == {"a": b"64"}
+
     async def test_p2_a_batch_can_assume_that_nothing_was_committed_since(self, face: Face) -> None:
         """By `rev`, which every commit moves; a batch that comes too late changes nothing."""
         first = await commit_of(face, at(), slots=(put_of("a"),))

@@ -103,7 +103,7 @@ SELECT s.key
   JOIN tl.slots AS s ON s.thread = :thread AND s.ns = :ns AND s.kind = n.kind AND s.key = n.key
  WHERE s.thread = t.thread AND s.payload = n.payload
    AND (s.expires_at IS NULL OR s.expires_at > greatest(t.at, coalesce(:now::bigint, {{clock}})))
-   FOR KEY SHARE OF s
+   FOR SHARE OF s
 
 -- fence --
 -- Whether every slot that the commit requires is as it says.
