@@ -334,6 +334,20 @@ class Deltas(TypedDict):
     total: Annotated[int, operator.add]
 
 
+def test_a_prune_that_drops_nothing_keeps_the_writes_near_items_that_were_replaced(
+    saver: ThreadlineSaver,
+) -> None:
+    long = [HumanMessage(chr(97 + n) * 100 + str(n) * 15_000, id=str(n)) for n in range(3)]
+    put(saver, 1, {"m": long})
+    saver.put_writes(at(1), [("m", [long[1]]), ("x", 1)], "task")
+    put(saver, 1, {"m": messages(9)})
+    before = saver.get_tuple(at())
+    assert before is not None
+    assert len(before.pending_writes or []) == 2
+    saver.prune(["t"])
+    assert saver.get_tuple(at()) == before
+
+
 def summing(saver: ThreadlineSaver) -> Any:
     """A graph with a delta channel."""
     builder = StateGraph(Deltas)

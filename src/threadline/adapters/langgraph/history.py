@@ -177,6 +177,11 @@ class History:
         }
 
 
+def id_of(row: CheckpointRow) -> str:
+    """A checkpoint's own id."""
+    return plain_id(row.ext_id or "")
+
+
 class _Descending(str):
     """A text that sorts the other way round."""
 

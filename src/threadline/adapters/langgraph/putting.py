@@ -8,12 +8,20 @@ from typing import Any
 from threadline import ConflictError, ThreadNotFoundError
 from threadline.adapters.langgraph.attempt import Attempt, Codec, Given, Project
 from threadline.adapters.langgraph.grounds import Grounds
+from threadline.adapters.langgraph.history import Found, History, id_of
 from threadline.adapters.langgraph.plan import Ground, View
 from threadline.adapters.langgraph.reading import Reader
-from threadline.adapters.langgraph.spans import Place
+from threadline.adapters.langgraph.spans import Place, covers
 from threadline.adapters.langgraph.writes import KIND as WRITE
-from threadline.adapters.langgraph.writes import Task, numbered, opened, sealed, slots_of
-from threadline.store import Drop, SlotIs, SlotPut, SlotQuery, Store
+from threadline.adapters.langgraph.writes import (
+    Task,
+    again_key,
+    numbered,
+    opened,
+    sealed,
+    slots_of,
+)
+from threadline.store import CheckpointRow, Drop, Slot, SlotIs, SlotPut, SlotQuery, Store
 
 #: How often a put is computed again because others were faster.
 ATTEMPTS = 1000
@@ -78,10 +86,7 @@ class Puts:
                 place, put, commit.incarnation, [each.key for each in batch.requires_slots]
             )
             if old is not None:
-                drop = Drop(versions=(old,), seen=put.version)
-                await self._store.acommit(
-                    await self._store.abatch(place.config, "replace", frees=True, drop=drop)
-                )
+                await self._drop(place, old, put)
             return
         raise ConflictError(
             f"thread {place.thread_id!r} changed too often while a checkpoint was put"
@@ -105,12 +110,53 @@ class Puts:
         view = await self._reader.view(place, head, serde) if head.checkpoint else None
         return (view, True) if view else (ground.view, False)
 
-    async def _replaced(self, place: Place, ground: Ground, id: str) -> int | None:
-        """The version of the checkpoint of this id that is there already."""
+    async def _replaced(self, place: Place, ground: Ground, id: str) -> CheckpointRow | None:
+        """The checkpoint of this id that is there already."""
         if ground.top is None or id > ground.top:
             return None
-        head = await self._reader.at(place, id)
-        return head.checkpoint.version if head.checkpoint else None
+        return (await self._reader.at(place, id)).checkpoint
+
+    async def _drop(self, place: Place, old: CheckpointRow, put: Attempt) -> None:
+        """Take away what was replaced."""
+        if not all(covers(put.document.ranges, each) for each in old.refs):
+            await self.keep_writes(
+                place, [each async for each in History(self._reader).walk(place)]
+            )
+        drop = Drop(versions=(old.version,), seen=put.version)
+        await self._store.acommit(
+            await self._store.abatch(place.config, "replace", frees=True, drop=drop)
+        )
+
+    async def keep_writes(self, place: Place, staying: Sequence[Found]) -> None:
+        """Write in full the slots of staying checkpoints that are near to items which no staying one refers to."""
+        covered = [each for _, document in staying for each in document.ranges]
+        ids = [id_of(row) for row, _ in staying]
+        while ids:
+            changed = []
+            for id, slots in (await self._reader.slots(place, ids)).items():
+                for slot in slots:
+                    stored = opened(self._store, slot) if slot.key != again_key(id) else None
+                    if stored is None or stored.near is None or covers(covered, stored.near):
+                        continue
+                    items = await self._reader.items(place, stored.near)
+                    whole = sealed(self._store, slot.key, stored.task(items).to_bytes())
+                    if not await self._rewritten(place, slot, whole):
+                        changed.append(id)
+            ids = changed
+
+    async def _rewritten(self, place: Place, slot: Slot, whole: Slot) -> bool:
+        """Write a slot otherwise; False when it changed meanwhile."""
+        batch = await self._store.abatch(
+            place.config,
+            "writes",
+            slots=(SlotPut(whole),),
+            requires_slots=(SlotIs(WRITE, slot.key, slot.payload),),
+        )
+        try:
+            await self._store.acommit(batch)
+        except ConflictError:
+            return False
+        return True
 
     def _committed(
         self, place: Place, put: Attempt, incarnation: bytes, near: Sequence[str]
@@ -187,16 +233,7 @@ class Puts:
             task = known.completed(more)
             if len(task.writes) == len(known.writes):
                 return
-            batch = await store.abatch(
-                place.config,
-                "writes",
-                slots=(SlotPut(sealed(store, key, task.to_bytes())),),
-                requires_slots=(SlotIs(WRITE, key, found[0].payload),),
-            )
-            try:
-                await store.acommit(batch)
+            if await self._rewritten(place, found[0], sealed(store, key, task.to_bytes())):
                 self.grounds.served(place, [key])
                 return
-            except ConflictError:
-                continue  # Another call was faster.
         raise ConflictError(f"thread {place.thread_id!r} changed too often while writes were put")

@@ -96,6 +96,13 @@ def config_of(place: Place, checkpoint_id: str) -> Any:
     }
 
 
+def covers(ranges: Iterable[Range], wanted: Range) -> bool:
+    """Whether one of some ranges has all of another."""
+    return any(
+        r.log == wanted.log and r.start <= wanted.start and wanted.end <= r.end for r in ranges
+    )
+
+
 def joined(ranges: Iterable[Range]) -> list[Range]:
     """The same positions in fewest ranges, in order."""
     found: list[Range] = []

@@ -11,16 +11,15 @@ from threadline.adapters.langgraph.document import (
     Document,
     Written,
     ends,
-    plain_id,
     stored_id,
     write_document,
 )
-from threadline.adapters.langgraph.history import Found, History
+from threadline.adapters.langgraph.history import Found, History, id_of
 from threadline.adapters.langgraph.putting import ATTEMPTS, Puts
 from threadline.adapters.langgraph.reading import Reader
 from threadline.adapters.langgraph.spans import BLOB, HEAD, Place
 from threadline.adapters.langgraph.writes import KIND as WRITE
-from threadline.adapters.langgraph.writes import WHERE, again_key, opened, sealed
+from threadline.adapters.langgraph.writes import WHERE, again_key
 from threadline.store import (
     Blob,
     CheckpointRow,
@@ -106,7 +105,7 @@ class Upkeep:
         if not gone:
             return
         staying = [each for each in found if id_of(each[0]) not in gone]
-        await self._keep_writes(place, staying)
+        await self._puts.keep_writes(place, staying)
         head = await self._store.aread(place.config)
         doomed = [row for row, _ in found if id_of(row) in gone]
         if head.checkpoint is not None and id_of(head.checkpoint) in gone:
@@ -125,19 +124,6 @@ class Upkeep:
                 slots=tuple(SlotPut(slot, "delete") for each in slots.values() for slot in each),
             )
         self._puts.grounds.forget(place)
-
-    async def _keep_writes(self, place: Place, staying: Sequence[Found]) -> None:
-        """Write in full the slots of staying checkpoints that are near to items which no staying one refers to."""
-        covered = [each for _, document in staying for each in document.ranges]
-        ids = [id_of(row) for row, _ in staying]
-        for id, slots in (await self._reader.slots(place, ids)).items():
-            for slot in slots:
-                stored = opened(self._store, slot) if slot.key != again_key(id) else None
-                if stored is None or stored.near is None or _covers(covered, stored.near):
-                    continue
-                items = await self._reader.items(place, stored.near)
-                whole = sealed(self._store, slot.key, stored.task(items).to_bytes())
-                await self._commit(place, "writes", slots=(SlotPut(whole),))
 
     async def _lift(self, place: Place, survivor: Found | None, last: Document) -> None:
         """Put the greatest checkpoint that stays at the head, as it is; without one, a version that says so."""
@@ -264,14 +250,3 @@ class Upkeep:
                 ),
             )
             expected = last = version
-
-
-def id_of(row: CheckpointRow) -> str:
-    """A checkpoint's own id."""
-    return plain_id(row.ext_id or "")
-
-
-def _covers(ranges: Sequence[Range], wanted: Range) -> bool:
-    return any(
-        r.log == wanted.log and r.start <= wanted.start and wanted.end <= r.end for r in ranges
-    )
