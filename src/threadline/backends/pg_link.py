@@ -242,7 +242,8 @@ class Link:
             except (ThreadlineError, asyncpg.PostgresError):
                 whole = not connection.is_in_transaction()
                 raise
-            except ConnectionError as error:
+            except (ConnectionError, asyncpg.InternalClientError) as error:
+                # The latter: the server said goodbye, and the driver has not seen the end yet.
                 raise LostError(f"the connection to PostgreSQL was lost: {error}") from None
             finally:
                 if not whole:
