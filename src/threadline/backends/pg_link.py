@@ -211,10 +211,13 @@ class Link:
         """Close our pools, and a caller's when `given`."""
         self._closed = True
         with self._door:
-            pools, self._pools, self._ends = self._pools, {}, {}
+            pools, self._pools = self._pools, {}
+            ends, self._ends = self._ends, {}
         for loop, future in pools.items():
             if _is_made(future):
                 await _close(loop, future.result())
+        if (ending := ends.pop(asyncio.get_running_loop(), None)) is not None:
+            await ending.aclose()  # Let go of, it would close a second time, in a task that nobody waits for.
         if given and self._given is not None and self.loop is not None:
             await _close(self.loop, self._given)
 
