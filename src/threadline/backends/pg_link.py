@@ -217,7 +217,9 @@ class Link:
             if _is_made(future):
                 await _close(loop, future.result())
         if (ending := ends.pop(asyncio.get_running_loop(), None)) is not None:
-            await ending.aclose()  # Let go of, it would close a second time, in a task that nobody waits for.
+            await (
+                ending.aclose()
+            )  # Let go of, it would close a second time, in a task that nobody waits for.
         if given and self._given is not None and self.loop is not None:
             await _close(self.loop, self._given)
 
