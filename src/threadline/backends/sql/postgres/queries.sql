@@ -682,11 +682,38 @@ t.live AND (:tenant::text IS NULL OR t.tenant = :tenant) AND (:app::text IS NULL
  ORDER BY e.created_at DESC, e.thread DESC, e.ns DESC, e.seq DESC LIMIT :limit
 
 -- search_words --
--- Entries of any thread that hold every word, newest first.
-SELECT e.ns, {{entry}}, {{thread}}
-  FROM tl.entries AS e
+-- Entries of any thread that hold every word, newest first, when there are no more than `most` of them (NULL: any
+-- number) before it is asked whose they are; `found` is how many there are. The words come first: whatever the planner
+-- believes of the threads, it must not look the words up once for each of them.
+WITH found AS MATERIALIZED (
+SELECT e.thread, e.ns, e.seq, e.created_at FROM tl.entries AS e WHERE e.words @> :match::integer[] LIMIT :most::bigint
+), hits AS MATERIALIZED (
+SELECT e.thread, e.ns, e.seq
+  FROM found AS e
   JOIN tl.threads AS t ON t.thread = e.thread
- WHERE e.words @> :match::integer[] AND {{asked_threads}}
+ WHERE {{asked_threads}}
+{{behind_hit}})
+SELECT e.ns, {{entry}}, {{thread}}, n.found
+  FROM (SELECT count(*) AS found FROM found) AS n
+  LEFT JOIN (hits AS h
+             JOIN tl.entries AS e ON e.thread = h.thread AND e.ns = h.ns AND e.seq = h.seq
+             JOIN tl.threads AS t ON t.thread = h.thread) ON true
+ ORDER BY e.created_at DESC, e.thread DESC, e.ns DESC, e.seq DESC
+
+-- search_words_of --
+-- The same among the threads of one user, when the words are common: all entries of these threads are looked at (what is
+-- joined to the array keeps the index of all words out of it).
+WITH t AS MATERIALIZED (
+SELECT t.* FROM tl.threads AS t
+ WHERE t.live AND t.tenant = :tenant AND t.app = :app AND t.owner = :user::owner_type AND {{with_terms}}
+)
+SELECT e.ns, {{entry}}, {{thread}}
+  FROM t
+ CROSS JOIN LATERAL (
+SELECT * FROM tl.entries AS e
+ WHERE e.thread = t.thread AND e.words || '{}'::integer[] @> :match::integer[]
+OFFSET 0) AS e
+ WHERE true
 {{behind_hit}}
 
 -- search_texts --
@@ -722,7 +749,7 @@ SELECT s.kind, s.key, s.payload, s.meta, coalesce(s.key_id, 0), s.expires_at
 -- The threads of a tenant and app, most recent activity first.
 SELECT {{thread}}
   FROM tl.threads AS t
- WHERE t.live AND t.tenant = :tenant AND t.app = :app AND t.active_on <= :after_at::bigint >> 26
+ WHERE t.live AND t.tenant = :tenant AND t.app = :app AND t.active_on <= :after_at::bigint >> 23
    AND (t.activity_at, t.thread) < (:after_at, :after_thread)
    AND {{with_terms}}
  ORDER BY t.active_on DESC, t.activity_at DESC, t.thread DESC LIMIT :limit OFFSET :offset
@@ -731,7 +758,7 @@ SELECT {{thread}}
 -- The threads of a tenant and app, oldest activity first.
 SELECT {{thread}}
   FROM tl.threads AS t
- WHERE t.live AND t.tenant = :tenant AND t.app = :app AND t.active_on >= :after_at::bigint >> 26
+ WHERE t.live AND t.tenant = :tenant AND t.app = :app AND t.active_on >= :after_at::bigint >> 23
    AND (t.activity_at, t.thread) > (:after_at, :after_thread)
    AND {{with_terms}}
  ORDER BY t.active_on, t.activity_at, t.thread LIMIT :limit OFFSET :offset
@@ -741,7 +768,7 @@ SELECT {{thread}}
 SELECT {{thread}}
   FROM tl.threads AS t
  WHERE t.live AND t.tenant = :tenant AND t.app = :app AND t.owner = :user
-   AND t.active_on <= :after_at::bigint >> 26
+   AND t.active_on <= :after_at::bigint >> 23
    AND (t.activity_at, t.thread) < (:after_at, :after_thread) AND {{with_terms}}
  ORDER BY t.active_on DESC, t.activity_at DESC, t.thread DESC LIMIT :limit OFFSET :offset
 
@@ -750,7 +777,7 @@ SELECT {{thread}}
 SELECT {{thread}}
   FROM tl.threads AS t
  WHERE t.live AND t.tenant = :tenant AND t.app = :app AND t.owner = :user
-   AND t.active_on >= :after_at::bigint >> 26
+   AND t.active_on >= :after_at::bigint >> 23
    AND (t.activity_at, t.thread) > (:after_at, :after_thread) AND {{with_terms}}
  ORDER BY t.active_on, t.activity_at, t.thread LIMIT :limit OFFSET :offset
 
