@@ -10,6 +10,7 @@ import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from threadline.codec.digest import framed
@@ -55,13 +56,18 @@ class Address:
 
     def thread_key(self, salt: bytes) -> bytes:
         """The 16 bytes that every key of this thread begins with: keyed BLAKE2b of its framed names."""
-        names = framed(self.tenant, self.app, self.thread_id)
-        return hashlib.blake2b(names, digest_size=16, key=salt, person=b"thread").digest()
+        return _thread_key(self.tenant, self.app, self.thread_id, salt)
 
     @property
     def ns_key(self) -> bytes:
         """The 8 bytes that stand for the namespace in keys."""
         return namespace_key(self.namespace)
+
+
+@lru_cache(maxsize=4096)
+def _thread_key(tenant: str, app: str, thread_id: str, salt: bytes) -> bytes:
+    names = framed(tenant, app, thread_id)
+    return hashlib.blake2b(names, digest_size=16, key=salt, person=b"thread").digest()
 
 
 def namespace_key(namespace: str) -> bytes:

@@ -11,7 +11,7 @@ import math
 from collections import OrderedDict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from threadline import clock, telemetry
@@ -175,15 +175,14 @@ class Copies:
         place: Place,
         snapshot: Snapshot,
         *,
-        row: CheckpointRow,
         batch: Batch,
         parent: CheckpointRow | None,
         begun: float,
     ) -> None:
-        """A put was committed, by a commit that began at `begun` (monotonic): `row` (with its payload) and what else
-        the batch wrote, computed from `parent`."""
+        """A put was committed, by a commit that began at `begun` (monotonic): what the batch wrote, computed from
+        `parent`."""
         await self._keep(place, snapshot, begun)
-        if self._shared is None or is_inline():
+        if self._shared is None or is_inline() or batch.checkpoint is None:
             return
         tenant, app, thread_id = batch.names
         thread = ThreadRow(
@@ -197,10 +196,10 @@ class Copies:
         )
         head = Head(
             thread=thread,
-            head_version=row.version,
+            head_version=snapshot.row.version,
             last_version=snapshot.last_version,
             marks=batch.marks,
-            checkpoint=row,
+            checkpoint=replace(snapshot.row, payload=batch.checkpoint.payload),
             rows=batch.rows + batch.merged,
             blobs=batch.blobs,
         )

@@ -252,11 +252,11 @@ class States:
         commit: Commit,
         begun: float,
     ) -> Checkpoint:
-        row = dataclasses.replace(_row(batch), created_at=commit.at)
+        row = dataclasses.replace(_row(batch), created_at=commit.at, payload=b"")
         said = batch.thread.owner if batch.thread else None
         snapshot = Snapshot(
             commit.incarnation,
-            dataclasses.replace(row, payload=b""),
+            row,
             sealed.doc,
             sealed.logs,
             row.version,
@@ -269,7 +269,6 @@ class States:
         await self._engine.copies.committed(
             Place(put.key, batch.ns, put.address.thread_id),
             snapshot,
-            row=row,
             batch=batch,
             parent=ground.snapshot.row if ground.snapshot else None,
             begun=begun,
