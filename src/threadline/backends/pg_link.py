@@ -216,10 +216,9 @@ class Link:
         for loop, future in pools.items():
             if _is_made(future):
                 await _close(loop, future.result())
+        # What waits for this loop's end, let go of, would close again, in a task that nobody waits for.
         if (ending := ends.pop(asyncio.get_running_loop(), None)) is not None:
-            await (
-                ending.aclose()
-            )  # Let go of, it would close a second time, in a task that nobody waits for.
+            await ending.aclose()
         if given and self._given is not None and self.loop is not None:
             await _close(self.loop, self._given)
 
