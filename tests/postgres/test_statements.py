@@ -27,6 +27,7 @@ def statements(sql: Sql) -> Iterator[tuple[str, Statement]]:
     everything = frozenset(PARTS) | {"fence", "relaxed"}
     for parts in (everything, *(everything - {part} for part in everything), frozenset[str]()):
         yield f"put {sorted(parts)}", sql.put(parts)
+        yield f"put together {sorted(parts)}", sql.put(parts, waits=False)
         if "fence" not in parts:
             yield f"create {sorted(parts)}", sql.put(parts, create=True)
 

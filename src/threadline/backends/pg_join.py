@@ -24,9 +24,11 @@ MOST = 8
 
 @dataclass(frozen=True, slots=True)
 class _Put:
-    """A put that is ready. `done`: its result, None when it has to be done alone."""
+    """A put that is ready. `parts`: what its statement has to hold; `done`: its result, None when it has to be done
+    alone."""
 
     batch: Batch
+    parts: frozenset[str]
     deadline: float
     done: asyncio.Future[Commit | None] = field(default_factory=asyncio.Future)
 
@@ -57,7 +59,7 @@ class Joins:
     async def commit(self, batch: Batch, deadline: float) -> Commit | None:
         """Commit it with the others that are ready now; None when nothing was written and it has to be committed
         alone. Raises UnavailableError when it may be committed."""
-        loop, put = asyncio.get_running_loop(), _Put(batch, deadline)
+        loop, put = asyncio.get_running_loop(), _Put(batch, self._commits.parts(batch), deadline)
         ready = self._ready.get(loop)
         if ready is None:
             for gone in [each for each in self._ready if each.is_closed()]:
@@ -85,7 +87,7 @@ class Joins:
                 put.settle(None)
                 continue
             seen |= names
-            alike.setdefault(self._commits.parts(put.batch), []).append(put)
+            alike.setdefault(put.parts, []).append(put)
         for parts, puts in alike.items():
             if len(puts) == 1:
                 puts[0].settle(None)
