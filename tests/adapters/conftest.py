@@ -11,17 +11,14 @@ import pytest
 
 from threadline import BaseCheckpointer, InMemoryCheckpointer, PgCheckpointer, SqliteCheckpointer
 
-#: How each is made. Another checkpointer is one line more.
-MAKERS: dict[str, Callable[[pytest.FixtureRequest, Path], BaseCheckpointer]] = {
-    "memory": lambda _, path: InMemoryCheckpointer(),
-    "sqlite": lambda _, path: SqliteCheckpointer(path / "memory.db"),
-    "postgres": lambda request, path: PgCheckpointer(
-        request.getfixturevalue("pg_dsn"), schema=f"s{path.name}"
-    ),
-    "postgres-valkey": lambda request, path: PgCheckpointer(
-        request.getfixturevalue("pg_dsn"),
-        schema=f"s{path.name}",
-        redis_url=request.getfixturevalue("valkey_url"),
+#: What each needs, and how it is made of that. Another checkpointer is one line more.
+MAKERS: dict[str, tuple[list[str], Callable[..., BaseCheckpointer]]] = {
+    "memory": ([], lambda path: InMemoryCheckpointer()),
+    "sqlite": ([], lambda path: SqliteCheckpointer(path / "memory.db")),
+    "postgres": (["pg_dsn"], lambda path, dsn: PgCheckpointer(dsn, schema=f"s{path.name}")),
+    "postgres-valkey": (
+        ["pg_dsn", "valkey_url"],
+        lambda path, dsn, url: PgCheckpointer(dsn, schema=f"s{path.name}", redis_url=url),
     ),
 }
 
@@ -30,14 +27,16 @@ MAKERS: dict[str, Callable[[pytest.FixtureRequest, Path], BaseCheckpointer]] = {
 async def make_checkpointer(
     request: pytest.FixtureRequest, tmp_path: Path
 ) -> AsyncIterator[Callable[[], BaseCheckpointer]]:
-    """Makes checkpointers over empty stores of one kind, released after the test."""
+    """Makes checkpointers over empty stores of one kind, released after the test, before their database is dropped."""
+    fixtures, maker = MAKERS[request.param]
+    needed = [request.getfixturevalue(name) for name in fixtures]
     async with AsyncExitStack() as made:
         numbers = count(1)
 
         def make() -> BaseCheckpointer:
             folder = tmp_path / str(next(numbers))
             folder.mkdir()
-            checkpointer = MAKERS[request.param](request, folder)
+            checkpointer = maker(folder, *needed)
             made.push_async_callback(checkpointer.arelease)
             return checkpointer
 

@@ -128,6 +128,20 @@ async def test_one_that_was_broken_off_is_not_kept(pg_dsn: str) -> None:
         await call(lender)
 
 
+@pytest.mark.parametrize("closes", [False, True])
+async def test_one_that_dies_while_it_goes_back_is_no_error(pg_dsn: str, closes: bool) -> None:
+    async with lending(pg_dsn, 1, keeps=closes) as lender:
+        connection = await lender.wait()
+        if closes:
+            await lender.back(connection)
+        going = asyncio.ensure_future(lender.close() if closes else lender.back(connection))
+        await asyncio.sleep(0)  # The pool has looked at it; its task begins in the next turn.
+        connection.terminate()  # What the driver does when the server is gone.
+        await asyncio.wait_for(going, 10)
+        if not closes:
+            await call(lender)
+
+
 async def test_closing_waits_for_whoever_has_one(pg_dsn: str) -> None:
     async with lending(pg_dsn) as lender:
         await call(lender)

@@ -9,7 +9,7 @@ what has served its time.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+import contextlib
 from typing import Any
 
 import asyncpg
@@ -57,7 +57,7 @@ class Lender:
                 self._fewest = 0
                 self._sweeps = asyncio.get_running_loop().call_later(IDLE_SECONDS, self.sweep)
         else:
-            await self.pool.release(connection)
+            await self._give_back(connection)
 
     def sweep(self) -> None:
         """Let the pool have what was not needed since the last time."""
@@ -76,7 +76,7 @@ class Lender:
             self._sweeps.cancel()
         free, self._free = self._free, []
         for connection in free:
-            await self.pool.release(connection)
+            await self._give_back(connection)
         await self.pool.close()
 
     def terminate(self) -> None:
@@ -84,9 +84,13 @@ class Lender:
         self._keeps, self._free = False, []
         self.pool.terminate()
 
+    async def _give_back(self, connection: Connection) -> None:
+        # One that dies between the pool's look at it and the pool's task for it is free already when the task begins.
+        with contextlib.suppress(asyncpg.InternalClientError):
+            await self.pool.release(connection)
+
     def _send_back(self, connection: Connection) -> None:
-        release: Awaitable[None] = self.pool.release(connection)
-        going = asyncio.ensure_future(release)
+        going = asyncio.ensure_future(self._give_back(connection))
         self._going.add(going)
         going.add_done_callback(self._going.discard)
 
