@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import math
+import multiprocessing
 import os
 import platform
 import random
@@ -17,10 +18,13 @@ import statistics
 import string
 import sys
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+
+from threadline.testing.faults import FaultProxy, delay
 
 Samples = dict[str, list[float]]
 Call = Callable[[int], Awaitable[Any]]
@@ -132,6 +136,28 @@ async def in_turn(
                 processor.spent.setdefault(name, []).append(pair)
         order.append(order.pop(0))  # Nobody always follows the same one.
     return samples
+
+
+@contextmanager
+def slow_network(dsn: str, seconds: float) -> Iterator[str]:
+    """The address of the server with so many seconds on the way to it; the proxy is a process of its own, so that it
+    takes nothing of this one's interpreter."""
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe()
+    process = context.Process(target=_proxy, args=(dsn, there, seconds))
+    process.start()
+    try:
+        yield here.recv()
+    finally:
+        here.send(None)
+        process.join(10)
+
+
+def _proxy(dsn: str, told: Any, seconds: float) -> None:
+    with FaultProxy.before(dsn) as proxy:
+        proxy.set(delay(up=seconds))
+        told.send(proxy.address(dsn))
+        told.recv()
 
 
 def p50(samples: Sequence[float]) -> float:

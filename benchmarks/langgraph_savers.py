@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
 import asyncpg
-from _harness import LIMIT
+from _harness import LIMIT, slow_network
 from langchain_core.messages import AIMessage, HumanMessage
 from langgraph.checkpoint.postgres import PostgresSaver
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
@@ -37,7 +37,6 @@ from psycopg_pool import ConnectionPool
 
 from threadline import PgCheckpointer, SqliteCheckpointer
 from threadline.adapters.langgraph import ThreadlineSaver
-from threadline.testing.faults import FaultProxy, delay
 from threadline.testing.servers import postgres
 
 HALF = 500
@@ -226,19 +225,17 @@ def behind_a_network(dsn: Callable[[], str], count: int) -> dict[str, float]:
     """Both savers with 16 connections, 3 ms on the way to the server."""
     found: dict[str, float] = {}
     ours, theirs = dsn(), dsn()
-    with FaultProxy.before(ours) as proxy, PgCheckpointer(proxy.address(ours)) as checkpointer:
+    with slow_network(ours, 0.003) as slow, PgCheckpointer(slow) as checkpointer:
         checkpointer.setup()
-        proxy.set(delay(up=0.003))
         found["ThreadlineSaver, PostgreSQL"] = puts_per_second(ThreadlineSaver(checkpointer), count)
-    with FaultProxy.before(theirs) as proxy:
-        settings = {"autocommit": True, "prepare_threshold": 0, "row_factory": dict_row}
-        with ConnectionPool(
-            proxy.address(theirs), min_size=16, max_size=16, kwargs=settings
-        ) as pool:
-            saver = PostgresSaver(pool)  # type: ignore[arg-type]
-            saver.setup()
-            proxy.set(delay(up=0.003))
-            found["PostgresSaver, pool of 16"] = puts_per_second(saver, max(64, count // 8))
+    settings = {"autocommit": True, "prepare_threshold": 0, "row_factory": dict_row}
+    with (
+        slow_network(theirs, 0.003) as slow,
+        ConnectionPool(slow, min_size=16, max_size=16, kwargs=settings) as pool,
+    ):
+        saver = PostgresSaver(pool)  # type: ignore[arg-type]
+        saver.setup()
+        found["PostgresSaver, pool of 16"] = puts_per_second(saver, max(64, count // 8))
     return {name: round(rate) for name, rate in found.items()}
 
 

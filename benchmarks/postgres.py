@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import multiprocessing
 import os
 import random
 import time
@@ -27,6 +26,7 @@ from _harness import (
     Samples,
     in_turn,
     p50,
+    slow_network,
     surroundings,
     timed,
     words,
@@ -34,7 +34,6 @@ from _harness import (
 )
 
 from threadline import AgentState, Message, PgCheckpointer
-from threadline.testing.faults import FaultProxy, delay
 from threadline.testing.servers import postgres, valkey
 
 KB = b"x" * 1024
@@ -286,14 +285,6 @@ async def many(dsn: str, rounds: int) -> list[Figure]:
     ]
 
 
-def _proxy(dsn: str, told: Any, seconds: float) -> None:
-    """The slow network, in a process of its own."""
-    with FaultProxy.before(dsn) as proxy:
-        proxy.set(delay(up=seconds))
-        told.send(proxy.address(dsn))
-        told.recv()
-
-
 async def rate(tasks: int, seconds: float, call: Callable[[int, int], Awaitable[Any]]) -> float:
     """How many calls a second so many tasks make."""
     done, until = 0, time.perf_counter() + seconds
@@ -313,13 +304,8 @@ async def rate(tasks: int, seconds: float, call: Callable[[int, int], Awaitable[
 
 async def per_second(dsn: str, seconds: float) -> list[Figure]:
     """Puts a second by 16 tasks with 16 connections, 3 ms before the server; bare INSERTs beside."""
-    context = multiprocessing.get_context("spawn")
-    here, there = context.Pipe()
-    process = context.Process(target=_proxy, args=(dsn, there, 0.003))
-    process.start()
     found: dict[str, list[float]] = {"ours": [], "searched": [], "bare": []}
-    try:
-        slow = await asyncio.to_thread(here.recv)
+    with slow_network(dsn, 0.003) as slow:
         dice, begun = random.Random(5), time.time_ns()
         texts = [words(300, dice) for _ in range(100)]
         pool = await asyncpg.create_pool(slow, min_size=16, max_size=16, reset=_nothing)
@@ -349,9 +335,6 @@ async def per_second(dsn: str, seconds: float) -> list[Figure]:
                 found["searched"].append(await rate(16, seconds, searched))
                 found["bare"].append(await rate(16, seconds, bare))
         await pool.close()
-    finally:
-        here.send(None)
-        await asyncio.to_thread(process.join, 10)
     other, note = p50(found["bare"]), "2,000/s to hold; more is better"
     return [
         Figure(
