@@ -18,11 +18,13 @@ import statistics
 import string
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+
+import zstandard
 
 from threadline.testing.faults import FaultProxy, delay
 
@@ -49,6 +51,11 @@ def words(size: int, dice: random.Random) -> str:
 def noise(size: int, dice: random.Random) -> str:
     """Random letters and digits, which hardly compress."""
     return "".join(dice.choices(_LETTERS, k=size))
+
+
+def zstd_size(texts: Iterable[str]) -> int:
+    """The bytes of these texts in one frame of zstd, at level 19: what a store could hardly do with less than."""
+    return len(zstandard.ZstdCompressor(level=19).compress("\n".join(texts).encode()))
 
 
 class Limit:
@@ -172,7 +179,8 @@ def p95(samples: Sequence[float]) -> float:
 
 @dataclass
 class Figure:
-    """One line of a table: ours, beside something, with what is to hold. `unit`: ms, x, MB, /s."""
+    """One line of a table: ours, beside something, with what is to hold. `unit`: ms, x, MB, /s. `limit`: what no store
+    could do better than, in words, where that is not what stands beside."""
 
     what: str
     ours: float
@@ -182,6 +190,7 @@ class Figure:
     hold: float | None = None
     samples: Samples = field(default_factory=dict)
     note: str = ""
+    limit: str = ""
 
     @property
     def ratio(self) -> float:
@@ -215,9 +224,7 @@ class Figure:
     def told(self) -> dict[str, Any]:
         """It, as JSON."""
         facts = asdict(self)
-        facts["samples"] = {
-            name: [float(f"{each:.4g}") for each in values] for name, values in self.samples.items()
-        }
+        facts["samples"] = {name: short(values) for name, values in self.samples.items()}
         return facts | {"ratio": round(self.ratio, 4), "quiet": self.quiet, "holds": self.holds}
 
 
@@ -235,11 +242,18 @@ def timed(
     *,
     hold: float | None = None,
     note: str = "",
+    limit: str = "",
 ) -> Figure:
-    """A figure of two medians, in milliseconds."""
+    """A figure of two medians, in milliseconds; `limit`: the name of a call that is its limit."""
     kept = {name: samples[name] for name in (ours, beside)}
     mine, other = p50(samples[ours]) * 1e3, p50(samples[beside]) * 1e3
-    return Figure(what, mine, beside, other, "ms", hold, kept, note)
+    told = f"{limit}: {shown(p50(samples[limit]) * 1e3, 'ms')}" if limit else ""
+    return Figure(what, mine, beside, other, "ms", hold, kept, note, told)
+
+
+def short(values: Sequence[float]) -> list[float]:
+    """Samples with four digits."""
+    return [float(f"{value:.4g}") for value in values]
 
 
 def shown(value: float, unit: str) -> str:

@@ -22,7 +22,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from _harness import LIMIT, p50, surroundings, words, write_json
+from _harness import LIMIT, p50, short, surroundings, words, write_json, zstd_size
+from _lists import search, threads
 from _stores import STORES, Said, Store, label
 
 from threadline.testing.servers import postgres, valkey
@@ -112,7 +113,7 @@ class Course:
             "keeps": self.store.keeps,
             "stopped": self.stopped,
             "points": [
-                {**point, "put": _short(point["put"]), "load": _short(point["load"])}
+                {**point, "put": short(point["put"]), "load": short(point["load"])}
                 for point in self.points
             ],
         }
@@ -122,7 +123,7 @@ async def length(ground: Ground) -> dict[str, Any]:
     """One conversation in each store, from 10 turns to thousands; then each is resumed by a process of its own."""
     options, dice = ground.options, random.Random(11)
     courses = [Course(store) for store in await ground.stores()]
-    marks, text = sorted(options.turns), 0
+    marks, text, texts, limits = sorted(options.turns), 0, list[str](), []
     if not courses:
         raise RuntimeError("no store can be used")
     # The rest is for what is measured at each mark, and for the processes that resume.
@@ -131,6 +132,7 @@ async def length(ground: Ground) -> dict[str, Any]:
         LIMIT.cut(f"length: {share:.0f} s of puts for each store instead of {options.share:.0f}")
     for turn in range(1, marks[-1] + 1):
         said = question_and_answer(dice)
+        texts += [each for _, each in said]
         text += sum(len(each) for _, each in said)
         for course in courses:
             if course.stopped:
@@ -139,6 +141,9 @@ async def length(ground: Ground) -> dict[str, Any]:
             course.puts.append(took)
             course.spent += took
         courses.append(courses.pop(0))
+        if turn in marks:
+            size = zstd_size(texts)
+            limits.append({"turns": turn, "bytes": size, "x_text": size / text})
         for course in courses:
             if course.stopped is None and turn in marks:
                 await course.measure(turn, text)
@@ -159,7 +164,8 @@ async def length(ground: Ground) -> dict[str, Any]:
             resumed.append({"store": label(course.store), "turns": at, **found})
         print(f"  {label(course.store):50} {_line(course)}", flush=True)
     courses.sort(key=lambda course: [label(kind) for kind in STORES].index(label(course.store)))
-    return {"courses": [course.told() for course in courses], "resumed": resumed}
+    told = [course.told() for course in courses]
+    return {"courses": told, "resumed": resumed, "text_in_zstd": limits}
 
 
 def _line(course: Course) -> str:
@@ -256,102 +262,6 @@ async def _rate(
     return done / (time.perf_counter() - begun), failed
 
 
-# Lists of threads, search ----------------------------------------------------------------------
-
-
-async def threads(ground: Ground) -> dict[str, Any]:
-    """The first and the hundredth page of 50 in a list of many threads; the peers have no list that pages."""
-    from threadline import PgCheckpointer, SqliteCheckpointer
-
-    wanted, found = ground.options.threads, {}
-    for on in ("SQLite", "PostgreSQL"):
-        until = time.perf_counter() + 0.9 * LIMIT.left / (2 if on == "SQLite" else 1)
-        place = await ground.place(on)
-        checkpointer: Any = (
-            SqliteCheckpointer(Path(place) / "store.db", durability="relaxed")
-            if on == "SQLite"
-            else PgCheckpointer(place, durability="relaxed")
-        )
-        async with checkpointer:
-            begun = time.perf_counter()
-            filled = await asyncio.gather(
-                *(_fill(checkpointer, first, wanted, until) for first in range(32))
-            )
-            filling, count = time.perf_counter() - begun, sum(filled)
-            if count < wanted:
-                LIMIT.cut(f"threads ({on}): {count:,} instead of {wanted:,}")
-            names = ("first", "hundredth, by offset", "next, by after")
-            pages: dict[str, list[float]] = {name: [] for name in names}
-            listed = await checkpointer.alist_threads({}, limit=50)
-            for _ in range(ground.options.rounds * 3):
-                pages["first"].append(await seconds(checkpointer.alist_threads({}, limit=50)))
-                offset = min(4950, max(0, count - 50))
-                listing = checkpointer.alist_threads({}, limit=50, offset=offset)
-                pages["hundredth, by offset"].append(await seconds(listing))
-                after = listed[-1].thread_id
-                listing = checkpointer.alist_threads({}, limit=50, after=after)
-                pages["next, by after"].append(await seconds(listing))
-        found[f"Threadline ({on})"] = {
-            "threads": count,
-            "put_per_second": round(count / filling),
-            **{name: _short(values) for name, values in pages.items()},
-        }
-        shown = {name: f"{p50(values) * 1e3:.2f} ms" for name, values in pages.items()}
-        print(f"  Threadline ({on}): {count:,} threads: {shown}", flush=True)
-    return found
-
-
-async def _fill(checkpointer: Any, first: int, count: int, until: float) -> int:
-    """Every 32nd thread, until the time is over; how many."""
-    from threadline import ThreadInfo
-
-    filled = 0
-    for number in range(first, count, 32):
-        if filled >= 10 and time.perf_counter() > until:
-            break
-        info = ThreadInfo(thread_id=f"t{number}", thread_name=f"thread {number}")
-        await checkpointer.aput_thread({"thread_id": info.thread_id}, info)
-        filled += 1
-    return filled
-
-
-async def search(ground: Ground) -> dict[str, Any]:
-    """A rare word among many messages on SQLite; benchmarks/postgres.py has the other."""
-    from threadline import Message, SqliteCheckpointer
-
-    wanted, dice = ground.options.messages, random.Random(13)
-    until = time.perf_counter() + 0.9 * LIMIT.left
-    async with SqliteCheckpointer(
-        Path(await ground.place("SQLite")) / "store.db", durability="relaxed"
-    ) as checkpointer:
-        begun, count = time.perf_counter(), 0
-        for thread in range(wanted // 1000):
-            if count >= 6000 and time.perf_counter() > until:
-                LIMIT.cut(f"search (SQLite): {count:,} messages instead of {wanted:,}")
-                break
-            count += 1000
-            for half in range(2):
-                texts = [words(200, dice) for _ in range(500)]
-                if half and thread % 10 == 5:
-                    texts[7] += f" zwitterion{thread}"
-                messages = [Message.text_message(text) for text in texts]
-                await checkpointer.aput_messages({"thread_id": f"t{thread}"}, messages)
-        filling = time.perf_counter() - begun
-        rare = f"zwitterion{(count // 1000 - 6) // 10 * 10 + 5}"
-        times = {"rare": [], "common": []}
-        for _ in range(ground.options.rounds * 3):
-            times["rare"].append(await seconds(checkpointer.asearch_messages({}, rare)))
-            times["common"].append(await seconds(checkpointer.asearch_messages({}, "flight oslo")))
-        assert await checkpointer.asearch_messages({}, rare) or count < 6000
-    told = {name: f"{p50(values) * 1e3:.2f} ms" for name, values in times.items()}
-    print(f"  Threadline (SQLite): {count:,} messages: {told}", flush=True)
-    return {
-        "messages": count,
-        "put_per_second": round(count / filling),
-        **{name: _short(values) for name, values in times.items()},
-    }
-
-
 # Real conversations ----------------------------------------------------------------------
 
 
@@ -362,7 +272,7 @@ async def conversations(ground: Ground) -> dict[str, Any]:
         return {}
     lines = [json.loads(line) for line in source.read_text("utf-8").splitlines() if line.strip()]
     lines = lines[: ground.options.first]
-    text, found = 0, {}
+    texts, found = list[str](), dict[str, Any]()
     stores = await ground.stores()
     times: dict[str, list[float]] = {label(store): [] for store in stores}
     played = 0
@@ -373,28 +283,26 @@ async def conversations(ground: Ground) -> dict[str, Any]:
         played += 1
         for message in each["messages"]:
             body = json.dumps(message, ensure_ascii=False)
-            text += len(body.encode())
+            texts.append(body)
             role = "user" if message["role"] == "user" else "assistant"
             content = message.get("content") or ""
             said = [(role, content if not message.get("tool_calls") else body)]
             for store in stores:
                 times[label(store)].append(await seconds(store.grow(each["thread_id"], said)))
+    text, puts = sum(len(body.encode()) for body in texts), len(texts)
     for store in stores:
-        size, puts = await store.bytes(), times[label(store)]
+        size = await store.bytes()
         found[label(store)] = {
             "keeps": store.keeps,
             "bytes": size,
             "x_text": round(size / text, 3),
-            "put_ms": round(p50(puts) * 1e3, 3),
+            "put_ms": round(p50(times[label(store)]) * 1e3, 3),
             "bytes_a_thread": size // played,
         }
         print(f"  {label(store):50} {found[label(store)]}", flush=True)
         await store.close()
-    return {"threads": played, "puts": len(puts), "text_bytes": text, "stores": found}
-
-
-def _short(values: Sequence[float]) -> list[float]:
-    return [float(f"{value:.4g}") for value in values]
+    facts = {"threads": played, "puts": puts, "text_bytes": text}
+    return facts | {"text_in_zstd": zstd_size(texts), "stores": found}
 
 
 WORKS = {

@@ -22,77 +22,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from _harness import LIMIT
+from _harness import LIMIT, noise, words, zstd_size
 from pydantic import Field, TypeAdapter
 
 from threadline import AgentState, Message, SqliteCheckpointer, ThreadInfo
 from threadline.history.watch import Watch
-
-WORDS = [
-    "flight",
-    "booking",
-    "reservation",
-    "passenger",
-    "baggage",
-    "policy",
-    "refund",
-    "certificate",
-    "payment",
-    "gift",
-    "card",
-    "economy",
-    "business",
-    "cabin",
-    "upgrade",
-    "cancel",
-    "Oslo",
-    "Bergen",
-    "departure",
-    "arrival",
-    "confirm",
-    "user",
-    "profile",
-    "insurance",
-    "travel",
-    "membership",
-    "the",
-    "a",
-    "of",
-    "to",
-    "and",
-    "in",
-    "is",
-    "for",
-    "on",
-    "with",
-    "that",
-    "this",
-    "please",
-    "could",
-    "would",
-    "thank",
-    "you",
-    "need",
-    "change",
-    "date",
-    "time",
-    "number",
-]
-
-
-def text(size: int, rng: random.Random) -> str:
-    """Plausible words, about `size` characters."""
-    out = ""
-    while len(out) < size:
-        out += rng.choice(WORDS) + " "
-    return out[:size]
-
-
-def noise(size: int, rng: random.Random) -> str:
-    """Random letters and digits, which hardly compress."""
-    return "".join(
-        rng.choices("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789", k=size)
-    )
 
 
 def file_bytes(path: Path) -> int:
@@ -118,26 +52,31 @@ def turns(
     directory: Path, make: Callable[[int, random.Random], str], count: int = 1000
 ) -> dict[str, Any]:
     """A growing conversation: 2 messages of 300 bytes a turn, 1.5 KB of other fields of which some change."""
-    rng = random.Random(7)
+    rng, said = random.Random(7), list[str]()
     path = directory / f"turns-{make.__name__}.db"
     times: list[float] = []
+
+    def new(size: int) -> str:
+        said.append(make(size, rng))
+        return said[-1]
+
     with SqliteCheckpointer(path) as checkpointer:
         config = {"thread_id": "long"}
         state = TurnsState(
-            plan=make(300, rng),
-            notes={str(i): make(100, rng) for i in range(4)},
-            profile={str(i): make(100, rng) for i in range(6)},
-            last_tool=make(100, rng),
+            plan=new(300),
+            notes={str(i): new(100) for i in range(4)},
+            profile={str(i): new(100) for i in range(6)},
+            last_tool=new(100),
         )
         versions = []
         for turn in range(count):
             for role in ("user", "assistant"):
-                state.context.append(Message.text_message(make(300, rng), role=role))
+                state.context.append(Message.text_message(new(300), role=role))
             state.tally += 1
             state.execution_meta.step = turn
-            state.last_tool = make(100, rng)
+            state.last_tool = new(100)
             if turn % 10 == 0:
-                state.plan = make(300, rng)
+                state.plan = new(300)
             started = time.perf_counter()
             checkpointer.put_state(config, state)
             times.append(time.perf_counter() - started)
@@ -159,6 +98,7 @@ def turns(
     first, last = statistics.median(times[5:25]), statistics.median(times[-100:])
     return {
         "file_mb": file_bytes(path) / 1e6,
+        "text_in_zstd_mb": zstd_size(said) / 1e6,
         "put_first_ms": first * 1e3,
         "put_last_ms": last * 1e3,
         "put_ratio": last / first,
@@ -175,21 +115,21 @@ def interleaved(directory: Path, count: int = 1000) -> dict[str, Any]:
     with SqliteCheckpointer(directory / "interleaved.db") as checkpointer:
         for way in ("whole", "append"):
             long, short = AgentState(), AgentState()
-            long.context = [Message.text_message(text(300, rng)) for _ in range(2 * count)]
+            long.context = [Message.text_message(words(300, rng)) for _ in range(2 * count)]
             checkpointer.put_state({"thread_id": f"long-{way}"}, long)
             checkpointer.put_state({"thread_id": f"long-{way}"}, long)
             samples: dict[str, list[float]] = {"long": [], "short": []}
             for turn in range(200):
                 if turn % 20 == 0:
                     short = AgentState()
-                    short.context = [Message.text_message(text(300, rng)) for _ in range(20)]
+                    short.context = [Message.text_message(words(300, rng)) for _ in range(20)]
                     short_config = {"thread_id": f"short-{way}-{turn}"}
                     checkpointer.put_state(short_config, short)
                 for label, state, config in (
                     ("long", long, {"thread_id": f"long-{way}"}),
                     ("short", short, short_config),
                 ):
-                    new = [Message.text_message(text(300, rng)) for _ in range(2)]
+                    new = [Message.text_message(words(300, rng)) for _ in range(2)]
                     started = time.perf_counter()
                     if way == "append":
                         checkpointer.append(config, new)
@@ -206,7 +146,7 @@ def interleaved(directory: Path, count: int = 1000) -> dict[str, Any]:
 def detection(count: int = 2000) -> dict[str, Any]:
     """Finding that nothing changed in 2,000 messages, against one dump_json of the list."""
     rng = random.Random(9)
-    messages = [Message.text_message(text(300, rng)) for _ in range(count)]
+    messages = [Message.text_message(words(300, rng)) for _ in range(count)]
     watch, adapter = Watch.of(messages), TypeAdapter(list[Message])
     adapter.dump_json(messages)
     found, dumped = [], []
@@ -232,8 +172,9 @@ def conversations(directory: Path, source: Path) -> dict[str, Any]:
     ]
     parsed = [[Message.from_openai(each) for each in thread["messages"]] for thread in threads]
     total = sum(map(len, parsed))
-    size = source.stat().st_size
+    size, text = source.stat().st_size, source.read_text("utf-8")
     out: dict[str, Any] = {"threads": len(threads), "messages": total, "source_bytes": size}
+    out["text_in_zstd"] = zstd_size([text]) / size
     log = directory / "log.db"
     with SqliteCheckpointer(log) as checkpointer:
         started = time.perf_counter()
@@ -423,7 +364,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         directory = Path(folder)
         works: dict[str, Callable[[], Any]] = {
-            "turns, words": lambda: turns(directory, text),
+            "turns, words": lambda: turns(directory, words),
             "turns, random letters": lambda: turns(directory, noise),
             "interleaved": lambda: interleaved(directory),
             "detection": detection,

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
 import asyncpg
-from _harness import LIMIT, slow_network
+from _harness import LIMIT, slow_network, zstd_size
 from langchain_core.messages import AIMessage, HumanMessage
 from langgraph.checkpoint.postgres import PostgresSaver
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
@@ -130,9 +130,14 @@ async def table_bytes(dsn: str) -> int:
 async def conversation(opened: Opened, turns: int) -> dict[str, Any] | None:
     """The figures of one saver; None when it had not the time."""
     saver, measure = opened
-    source = random.Random(1)
+    source, said = random.Random(1), list[str]()
+
+    def more() -> str:
+        said.append(says(source))
+        return said[-1]
+
     builder = StateGraph(State)
-    builder.add_node("agent", lambda _: {"messages": [AIMessage(says(source))]})
+    builder.add_node("agent", lambda _: {"messages": [AIMessage(more())]})
     builder.add_edge(START, "agent")
     builder.add_edge("agent", END)
     puts: list[float] = []
@@ -152,7 +157,7 @@ async def conversation(opened: Opened, turns: int) -> dict[str, Any] | None:
             LIMIT.cut(f"{turns} turns of {type(saver).__name__}: it had come to turn {turn}")
             return None
         begun = time.process_time()
-        await graph.ainvoke({"messages": [HumanMessage(says(source))]}, CONFIG)
+        await graph.ainvoke({"messages": [HumanMessage(more())]}, CONFIG)
         runs.append(time.process_time() - begun)
     state = await graph.aget_state(CONFIG)
     assert len(state.values["messages"]) == 2 * turns
@@ -163,6 +168,7 @@ async def conversation(opened: Opened, turns: int) -> dict[str, Any] | None:
     return {
         "bytes": size,
         "x_text": round(size / (turns * 2 * HALF), 2),
+        "x_zstd": round(zstd_size(said) / (turns * 2 * HALF), 2),
         "put_first_ms": ms(puts[3 : 3 + few]),
         "put_last_ms": ms(puts[-few:]),
         "get_ms": ms([wall for wall, _ in gets]),

@@ -26,11 +26,13 @@ from _harness import (
     Samples,
     in_turn,
     p50,
+    shown,
     slow_network,
     surroundings,
     timed,
     words,
     write_json,
+    zstd_size,
 )
 
 from threadline import AgentState, Message, PgCheckpointer
@@ -78,7 +80,13 @@ async def bare_table(connection: Any) -> None:
 
 
 INSERT = "INSERT INTO bare (key, version, payload) VALUES ($1, $2, $3)"
+INSERT_MANY = (
+    "INSERT INTO bare (key, version, payload) "
+    "SELECT * FROM unnest($1::bytea[], $2::bigint[], $3::bytea[])"
+)
 SELECT = "SELECT payload FROM bare WHERE key = $1 AND version = $2"
+#: A round trip: nothing that asks the server takes less.
+ROUND_TRIP = "SELECT 1"
 
 
 def with_statement(name: str, inside: Samples, call: Callable[[int], Awaitable[Any]]) -> Any:
@@ -136,17 +144,20 @@ async def puts(dsn: str, rounds: int) -> list[Figure]:
         calls = {name: with_statement(name, inside, call) for name, call in calls.items()}
         bare = "bare INSERT of 1 KB"
         calls[bare] = lambda number: connection.execute(INSERT, b"key" * 5, number, KB)
+        calls[ROUND_TRIP] = lambda _: connection.fetchrow(ROUND_TRIP)
         processor = Processor(connection.get_server_pid())
         samples = await in_turn(rounds, calls, processor=processor)
     found = []
     for name in calls:
-        if name == bare:
+        if name in (bare, ROUND_TRIP):
             continue
         hold = 2.0 if "searched" in name else 1.5
         note = f"{processor.note(name)}; bare {processor.note(bare)}"
-        found.append(timed(f"put: {name}", samples, name, bare, hold=hold, note=note))
-        alone = {name: inside[name][-rounds:], bare: samples[bare]}
-        found.append(timed(f"put: {name}: its statement alone", alone, name, bare, hold=hold))
+        found.append(
+            timed(f"put: {name}", samples, name, bare, hold=hold, note=note, limit=ROUND_TRIP)
+        )
+        alone, what = samples | {name: inside[name][-rounds:]}, f"put: {name}: its statement alone"
+        found.append(timed(what, alone, name, bare, hold=hold, limit=ROUND_TRIP))
     return found
 
 
@@ -194,6 +205,7 @@ async def reads(dsn: str, cache_url: str, rounds: int) -> list[Figure]:
             "version 25 of 50, 50 messages": with_statement("history", inside, history),
             bare: lambda _: connection.fetchrow(SELECT, b"read", 1),
             same: lambda number: connection.fetchrow(SELECT, b"cold", number),
+            ROUND_TRIP: lambda _: connection.fetchrow(ROUND_TRIP),
         }
         processor = Processor(connection.get_server_pid())
         samples = await in_turn(rounds, calls, processor=processor)
@@ -205,11 +217,13 @@ async def reads(dsn: str, cache_url: str, rounds: int) -> list[Figure]:
         ("version 25 of 50, 50 messages", "history", bare, None),
     ):
         note = f"{processor.note(name)}; bare {processor.note(beside)}"
-        found.append(timed(f"read: {name}", samples, name, beside, hold=hold, note=note))
+        found.append(
+            timed(f"read: {name}", samples, name, beside, hold=hold, note=note, limit=ROUND_TRIP)
+        )
         both, what = samples | kept, f"read: {name}: its statement alone"
-        found.append(timed(what, both, alone, beside, hold=hold))
+        found.append(timed(what, both, alone, beside, hold=hold, limit=ROUND_TRIP))
     trusting = "aget_state_cache, 100 messages"
-    return [*found, timed(f"read: {trusting}", samples, trusting, bare)]
+    return [*found, timed(f"read: {trusting}", samples, trusting, bare, limit=ROUND_TRIP)]
 
 
 async def cached(dsn: str, cache_url: str, rounds: int) -> list[Figure]:
@@ -257,6 +271,10 @@ async def many(dsn: str, rounds: int) -> list[Figure]:
                 for at in range(500):
                     await connection.execute(INSERT, b"500-%d" % number, at, KB[:300])
 
+        async def in_one(number: int) -> None:
+            rows = [b"1-%d" % number] * 500, list(range(500)), [KB[:300]] * 500
+            await connection.execute(INSERT_MANY, *rows)
+
         def batch() -> list[Message]:
             return [message for _ in range(250) for message in pair(dice)]
 
@@ -269,6 +287,7 @@ async def many(dsn: str, rounds: int) -> list[Figure]:
                 {"thread_id": f"log-{n}"}, made["log"][n]
             ),
             "500 bare INSERTs, one commit": each_alone,
+            "one bare INSERT of 500 rows": in_one,
         }
         samples = await in_turn(rounds, calls, warm=2)
     bare = "500 bare INSERTs, one commit"
@@ -280,6 +299,7 @@ async def many(dsn: str, rounds: int) -> list[Figure]:
             name,
             bare,
             note=note.format(p50(samples[name]) * 1e3, most),
+            limit="one bare INSERT of 500 rows",
         )
         for name, most in (("appended to a state", 10), ("in the log, searched", 30))
     ]
@@ -403,12 +423,13 @@ async def search(dsn: str, count: int, rounds: int) -> list[Figure]:
             scan: lambda _: connection.fetch(
                 "SELECT id FROM texts WHERE text ILIKE '%zwitterion5%'"
             ),
+            ROUND_TRIP: lambda _: connection.fetchrow(ROUND_TRIP),
         }
         samples = await in_turn(rounds, calls, warm=2)
     await connection.close()
     rate = f"5 ms to hold; put at {threads * 1000 / loading:,.0f} messages a second"
     return [
-        timed(f"search: a rare word, {name}", samples, name, scan, note=rate)
+        timed(f"search: a rare word, {name}", samples, name, scan, note=rate, limit=ROUND_TRIP)
         for name in ("in all threads", "in one thread of 1,000")
     ]
 
@@ -422,7 +443,7 @@ TABLES = (
 async def conversations(dsn: str, source: Path) -> list[Figure]:
     """Bytes of real conversations, tables and indexes after an ordinary VACUUM, against their JSON text."""
     lines = [json.loads(line) for line in source.read_text("utf-8").splitlines() if line.strip()]
-    begin, all_of_them = LIMIT.left, len(lines)
+    begin, all_of_them, limit = LIMIT.left, len(lines), ""
     found = []
     for name, beside in (
         ("the message log, searched", None),
@@ -451,7 +472,9 @@ async def conversations(dsn: str, source: Path) -> list[Figure]:
         await connection.execute("VACUUM")
         stored = int(await connection.fetchval(TABLES, schema))
         await connection.close()
-        size = sum(len(json.dumps(each["messages"], ensure_ascii=False).encode()) for each in lines)
+        texts = [json.dumps(each["messages"], ensure_ascii=False) for each in lines]
+        size = sum(len(text.encode()) for text in texts)
+        limit = limit or f"in zstd: {shown(zstd_size(texts) / 1e6, 'MB')}"
         note = f"{stored / len(lines):,.0f} bytes a thread, {len(lines)} threads"
         hold = {None: 1.3, False: 1.0, True: 2.0}[beside]
         found.append(
@@ -464,6 +487,7 @@ async def conversations(dsn: str, source: Path) -> list[Figure]:
                 hold,
                 {},
                 note,
+                limit,
             )
         )
     return found

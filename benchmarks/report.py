@@ -8,28 +8,18 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from _found import MEASURES, SYSTEMS, Table, courses, ms, rate, ratio, said
 from _harness import kept, p50, shown, write_json
 from _plot import plot
+from _promises import promise_rows, wins
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
 DOCS = HERE.parent / "docs"
-SYSTEMS = ("SQLite", "PostgreSQL")
-
-Table = list[list[str]]
-
-#: LangGraph's own savers.
-SAVERS = {"SQLite": "AsyncSqliteSaver", "PostgreSQL": "AsyncPostgresSaver"}
-#: Bounds in milliseconds.
-AT_MOST = {
-    "500 messages: appended": 10,
-    "500 messages: in the log": 30,
-    "search: a rare word, in all": 5,
-}
 
 
 def read(name: str) -> Any:
@@ -44,38 +34,10 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
-def ms(samples: Sequence[float]) -> float:
-    """The median in milliseconds."""
-    return p50(samples) * 1e3
-
-
-def is_ours(label: str) -> bool:
-    """Whether a store is Threadline's."""
-    return label.startswith("Threadline")
-
-
-def is_bare(label: str) -> bool:
-    """Whether a store is a bare driver, which is no peer but the limit."""
-    return label.startswith("bare")
-
-
 # Cost over length ----------------------------------------------------------------------
 
-MEASURES: dict[str, tuple[str, Callable[[dict[str, Any]], float]]] = {
-    "bytes": ("stored, MB", lambda point: point["bytes"] / 1e6),
-    "put": ("put of one turn, milliseconds", lambda point: ms(point["put"])),
-    "load": ("reading the whole conversation, milliseconds", lambda point: ms(point["load"])),
-}
-
-
-def courses(told: Any, on: str) -> list[dict[str, Any]]:
-    """The courses of one system, without its name in theirs."""
-    found = told.get("length", {}).get("courses", [])
-    return [
-        each | {"name": each["store"].removesuffix(f" ({on})")}
-        for each in found
-        if each["store"].endswith(f"({on})")
-    ]
+#: What the text alone takes.
+ZSTD = "bare: the text in zstd"
 
 
 def plots(told: Any, folder: Path) -> list[str]:
@@ -89,6 +51,8 @@ def plots(told: Any, folder: Path) -> list[str]:
             }
             if not curves:
                 continue
+            if measure == "bytes" and (limits := told["length"].get("text_in_zstd")):
+                curves[ZSTD] = [(each["turns"], each["bytes"] / 1e6) for each in limits]
             path = folder / f"{on.lower()}-{measure}.svg"
             path.write_text(plot(f"{on}: {words}", "turns", curves), "utf-8")
             lines.append(f"![{on}: {words}]({folder.name}/{path.name})")
@@ -115,80 +79,10 @@ def length_rows(told: Any) -> Table:
                     each["stopped"] or "",
                 ]
             )
+    for each in told.get("length", {}).get("text_in_zstd", [])[-1:]:
+        size, factor = shown(each["bytes"] / 1e6, "MB"), f"{each['x_text']:.2f}x"
+        rows.append([ZSTD, "", f"{each['turns']:,}", size, factor, "", "", "", ""])
     return rows
-
-
-def common(told: Any, on: str) -> tuple[int, dict[str, dict[str, Any]]]:
-    """The longest length that every store reached, and each store's point there."""
-    each_has = [{point["turns"] for point in each["points"]} for each in courses(told, on)]
-    if not each_has:
-        return 0, {}
-    turns = max(set.intersection(*each_has), default=0)
-    return turns, {
-        each["name"]: point
-        for each in courses(told, on)
-        for point in each["points"]
-        if point["turns"] == turns
-    }
-
-
-def wins(told: Any, graph: Any) -> list[str]:
-    """Every line in which a peer is better than the better of ours, in words."""
-    found = []
-    for on, peer in SAVERS.items():
-        for key, ours in graph.items():
-            turns, _, name = key.partition(", ")
-            theirs = graph.get(f"{turns}, {peer}")
-            if name == f"ThreadlineSaver, {on}" and theirs:
-                pair = {name: ours, peer: theirs}
-                for field in ("bytes", "put_last_ms", "get_ms", "history_20_ms"):
-                    what = f"{on}, through LangGraph, {turns}: {field}"
-                    found += _better(
-                        pair, lambda each, field=field: each[field], what, smaller=True
-                    )
-    for on in SYSTEMS:
-        turns, points = common(told, on)
-        for words, value in MEASURES.values():
-            found += _better(points, value, f"{on}, {turns:,} turns: {words}", smaller=True)
-        rates = {
-            name.removesuffix(f" ({on})"): tries
-            for name, tries in told.get("writers", {}).items()
-            if name.endswith(f"({on})")
-        }
-        for count in next(iter(rates.values()), {}):
-            at = {name: _rate(tries[count]) for name, tries in rates.items()}
-            found += _better(at, lambda rate: rate, f"{on}: turns a second by {count} writers")
-        stores = told.get("conversations", {}).get("stores", {})
-        real = {
-            name.removesuffix(f" ({on})"): each
-            for name, each in stores.items()
-            if name.endswith(f"({on})")
-        }
-        for key, words in (("bytes", "bytes"), ("put_ms", "put of one message, milliseconds")):
-            what = f"{on}, real conversations: {words}"
-            found += _better(real, lambda each, key=key: each[key], what, smaller=True)
-    return found
-
-
-def _better(
-    values: dict[str, Any], value: Callable[[Any], float], what: str, *, smaller: bool = False
-) -> list[str]:
-    ours = [value(each) for name, each in values.items() if is_ours(name)]
-    if not ours:
-        return []
-    best = min(ours) if smaller else max(ours)
-    said = []
-    for name, each in values.items():
-        if is_ours(name) or is_bare(name):
-            continue
-        theirs = value(each)
-        if (theirs < best) if smaller else (theirs > best):
-            said.append(f"- {what}: {name} {theirs:,.4g}, ours {best:,.4g}.")
-    return said
-
-
-def _rate(tries: Sequence[dict[str, Any]]) -> float:
-    return p50([each["rate"] for each in tries])
 
 
 # Other tables ----------------------------------------------------------------------
@@ -219,15 +113,15 @@ def writer_rows(told: Any) -> tuple[list[str], Table]:
     rows = []
     for name, tries in found.items():
         failed = sum(each["failed"] for values in tries.values() for each in values)
-        rates = [f"{_rate(tries[count]):,.0f}" for count in counts]
+        rates = [f"{rate(tries[count]):,.0f}" for count in counts]
         rows.append([name, *rates, f"{failed} calls" if failed else ""])
     return counts, rows
 
 
 def conversation_rows(told: Any) -> Table:
     """Real conversations."""
-    stores = told.get("conversations", {}).get("stores", {})
-    return [
+    found = told.get("conversations", {})
+    rows = [
         [
             name,
             each["keeps"],
@@ -236,8 +130,14 @@ def conversation_rows(told: Any) -> Table:
             f"{each['bytes_a_thread']:,}",
             shown(each["put_ms"], "ms"),
         ]
-        for name, each in stores.items()
+        for name, each in found.get("stores", {}).items()
     ]
+    if size := found.get("text_in_zstd"):
+        factor = f"{size / found['text_bytes']:.2f}x"
+        rows.append(
+            [ZSTD, "", shown(size / 1e6, "MB"), factor, f"{size // found['threads']:,}", ""]
+        )
+    return rows
 
 
 def postgres_rows(figures: Sequence[dict[str, Any]]) -> Table:
@@ -251,9 +151,10 @@ def postgres_rows(figures: Sequence[dict[str, Any]]) -> Table:
                 shown(each["ours"], each["unit"]),
                 each["beside"],
                 shown(each["other"], each["unit"]),
-                _ratio(each["ratio"], quiet),
+                ratio(each["ratio"], quiet),
+                each.get("limit", ""),
                 "" if each["hold"] is None else f"<= {each['hold']:g}x",
-                _said(kept(each["ratio"], quiet, each["hold"])),
+                said(kept(each["ratio"], quiet, each["hold"])),
                 each["note"],
             ]
         )
@@ -265,113 +166,16 @@ def list_rows(told: Any) -> Table:
     rows = []
     for name, each in told.get("threads", {}).items():
         if isinstance(each, dict):
-            for page in ("first", "hundredth, by offset", "next, by after"):
-                rows.append(
-                    [f"{each['threads']:,} threads, {name}", page, shown(ms(each[page]), "ms")]
-                )
+            for page, samples in each.items():
+                if isinstance(samples, list) and page != "load":
+                    what = f"{each['threads']:,} threads, {name}"
+                    rows.append([what, page, shown(ms(samples), "ms")])
     found = told.get("search", {})
-    for kind in ("rare", "common"):
-        if kind in found:
+    for kind, samples in found.items():
+        if isinstance(samples, list) and kind != "load":
             what = f"search in {found['messages']:,} messages, Threadline (SQLite)"
-            rows.append([what, f"{kind} words", shown(ms(found[kind]), "ms")])
+            rows.append([what, kind, shown(ms(samples), "ms")])
     return rows
-
-
-def promise_rows(told: Any, core: Any, graph: Any, figures: Sequence[dict[str, Any]]) -> Table:
-    """What Threadline set out to hold: ours, the best peer, the limit, the ratio."""
-    rows: Table = []
-
-    def row(
-        what: str,
-        ours: str,
-        peer: str,
-        limit: str,
-        ratio: float,
-        hold: float,
-        quiet: float | None = None,
-    ) -> None:
-        told = _said(kept(ratio, quiet, hold))
-        rows.append([what, ours, peer, limit, _ratio(ratio, quiet), f"<= {hold:g}x", told])
-
-    if rates := graph.get("puts per second, 16 threads, 3 ms"):
-        mine, theirs = rates["ThreadlineSaver, PostgreSQL"], rates["PostgresSaver, pool of 16"]
-        what = "puts a second through LangGraph, 16 threads behind 3 ms"
-        row(what, f"{mine:,} /s", f"{theirs:,} /s", "2,000 /s", 2000 / mine, 1)
-    for (on, peer), hold in zip(SAVERS.items(), (3, 4), strict=True):
-        for key, ours in graph.items():
-            turns, _, name = key.partition(", ")
-            theirs = graph.get(f"{turns}, {peer}")
-            if name == f"ThreadlineSaver, {on}" and theirs:
-                what, factor = f"bytes through LangGraph, {turns}, {on}", ours["x_text"]
-                row(what, f"{factor:.2f}x", f"{theirs['x_text']:.0f}x", "the text", factor, hold)
-    for kind, hold in (("words", 1.2), ("random letters", 1.2)):
-        if found := core.get(f"turns, {kind}"):
-            mb = found["file_mb"]
-            row(f"file of 1,000 turns, {kind}, MB", f"{mb:.2f} MB", "", "", mb, hold)
-    if found := core.get("interleaved"):
-        for way, hold in (("append", 1.2), ("whole", 4)):
-            times = [shown(found[f"{way}_{size}_ms"], "ms") for size in ("long", "short")]
-            what = f"put at 1,000 turns against 10, {way}"
-            row(what, times[0], "", times[1], found[f"{way}_ratio"], hold)
-    if found := core.get("detection"):
-        times = [shown(found["detect_ms"], "ms"), "", shown(found["dump_json_ms"], "ms")]
-        row("finding what changed in 2,000 messages against one dump", *times, found["ratio"], 0.4)
-    if found := core.get("imports"):
-        times = [shown(found["threadline_ms"], "ms"), "", shown(found["dependencies_ms"], "ms")]
-        row("`import threadline` against its dependencies", *times, found["ratio"], 2.5)
-    peers = _peer_puts(told)
-    for each in figures:
-        for prefix, bound in AT_MOST.items():
-            if each["what"].startswith(prefix):
-                row(
-                    each["what"],
-                    shown(each["ours"], "ms"),
-                    "",
-                    f"{bound} ms",
-                    each["ours"] / bound,
-                    1,
-                )
-        if each["unit"] == "/s":
-            what, least = f"{each['what']}, 16 connections behind 3 ms", 2000
-            limit = f"{least:,} /s; bare INSERTs {shown(each['other'], '/s')}"
-            row(what, shown(each["ours"], "/s"), "", limit, least / each["ours"], 1)
-    for each in figures:
-        if each["hold"] is None:
-            continue
-        ours, limit = shown(each["ours"], each["unit"]), shown(each["other"], each["unit"])
-        best = peers if each["what"].startswith("put:") and "alone" not in each["what"] else ""
-        row(
-            f"{each['what']}, against: {each['beside']}",
-            ours,
-            best,
-            limit,
-            each["ratio"],
-            each["hold"],
-            each.get("quiet"),
-        )
-    return rows
-
-
-def _ratio(ratio: float, quiet: float | None) -> str:
-    return f"{ratio:.2f}x" + (f" ({quiet:.2f}x)" if quiet else "")
-
-
-def _said(holds: bool | None) -> str:
-    return {True: "yes", False: "**no**", None: ""}[holds]
-
-
-def _peer_puts(told: Any) -> str:
-    """The fastest put of a peer on PostgreSQL, of another run of the same hour."""
-    turns, points = common(told, "PostgreSQL")
-    puts = {
-        name: ms(point["put"])
-        for name, point in points.items()
-        if not is_ours(name) and not is_bare(name)
-    }
-    if not puts:
-        return ""
-    name = min(puts, key=puts.__getitem__)
-    return f"{shown(puts[name], 'ms')}: {name}, {turns} turns"
 
 
 # The machine, and what was cut ----------------------------------------------------------------------
@@ -511,7 +315,7 @@ def page(folder: Path, command: str) -> str:
         "## PostgreSQL and the cache against the database itself\n",
         "Medians. CPU: time on the processor, the client's + the server's.\n",
         table(
-            ["what", "ours", "beside", "its time", "ratio", "to hold", "holds", "note"],
+            ["what", "ours", "beside", "its time", "ratio", "limit", "to hold", "holds", "note"],
             postgres_rows(figures),
         ),
     ]

@@ -41,7 +41,7 @@ def full(conversations: Path | None) -> list[Step]:
         Step("compare.py", ["writers", "conversations", "--seconds", "1", *real], 6),
         Step("compare.py", ["threads", "search", "--messages", "1000000"], 9),
         Step("postgres.py", ["--messages", "1000000", *real], 10),
-        Step("core.py", ["turns", "interleaved", "detection", "writers", "imports"], 3),
+        Step("core.py", ["turns", "interleaved", "detection", "writers", "imports", *real], 3),
         Step("langgraph_savers.py", [], 8),
     ]
 
