@@ -175,13 +175,13 @@ def _plan_list(
     chunks = known.lists[name] if known and old else ()
     count = length(old.pieces) if old else 0
     items = list(value)  # The caller's list could change under a thread; this copy cannot.
-    suspects = [(0, count)]
+    suspects = [(0, count)] if count else []
     if watch is not None and len(watch) == count:
         suspects = watch.suspects(items)
         draft.watches[name] = watch.updated(items, suspects)
-    if old and not suspects and len(items) >= count:
+    if not suspects and len(items) >= count:
         encoded = shape.encode_items(name, items[count:])
-        pieces = appended(old.pieces, draft.end(log), len(encoded))
+        pieces = appended(old.pieces if old else (), draft.end(log), len(encoded))
         _write_list(draft, name, log, pieces, encoded, chunks)
         return
     known_bytes = [data for chunk in chunks for data in chunk.cut()]
@@ -227,6 +227,8 @@ def _write_list(
 
 def _wanted(data: bytes, there: Mapping[bytes, bytes]) -> bytes:
     """The digest by which an item is looked for: a tombstone that was loaded is the one that stands there."""
+    if not is_tombstone(data):
+        return item_digest(JSON, data)
     stood = stood_there(data)
     old = there.get(stood)
     return stood if old is not None and is_tombstone(old) else item_digest(JSON, data)
