@@ -31,6 +31,7 @@ MAX_DEPTH = 100
 MAX_BYTES = 64 * 1024 * 1024
 
 _INT_MIN, _INT_MAX = -(2**63), 2**64
+_MODELS = type(BaseModel)
 
 
 def encode(value: object) -> bytes:
@@ -94,6 +95,8 @@ def _mark(value: Any, met: list[object] | None, careful: bool, depth: int) -> An
         return value if not careful else _mark_text(value)
     if value is None or kind is bool:
         return value
+    if type(kind) is _MODELS and met is not None and depth <= MAX_DEPTH:
+        return _mark_model(value, kind, met, careful, depth)
     if kind is int:
         return value if _INT_MIN <= value < _INT_MAX else _mark_int(value)
     if kind is float:
@@ -153,11 +156,9 @@ def _mark_dict(value: dict[Any, Any], met: list[object] | None, careful: bool, d
 
 
 def _mark_typed(value: Any, kind: type, met: list[object], careful: bool, depth: int) -> Any:
-    met.append(kind)
     if isinstance(value, BaseModel):
-        if careful or value.__pydantic_extra__:
-            return _mark_dict(dict(model_fields(value)), met, careful, depth)
-        return _mark_model(value, kind, met, depth)
+        return _mark_model(value, kind, met, careful, depth)
+    met.append(kind)
     if dataclasses.is_dataclass(value):
         pairs = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
         return _mark_dict(pairs, met, careful, depth)
@@ -170,8 +171,13 @@ def _mark_typed(value: Any, kind: type, met: list[object], careful: bool, depth:
         ) from None
 
 
-def _mark_model(model: BaseModel, kind: type, met: list[object], depth: int) -> dict[str, Any]:
-    """What `_mark_dict` makes of the fields of a model without extras: names of fields need no look."""
+def _mark_model(
+    model: BaseModel, kind: type[BaseModel], met: list[object], careful: bool, depth: int
+) -> Any:
+    met.append(kind)
+    if careful or model.__pydantic_extra__:
+        return _mark_dict(dict(model_fields(model)), met, careful, depth)
+    # The same for a model without extras: names of fields need no look.
     empties, excluded = _field_rules(kind)
     marked = {}
     for name, value in model.__dict__.items():
