@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 from zlib import crc32
 
@@ -14,6 +15,8 @@ _DEFAULT_NS = bytes(8)
 _NUMBER = "\x1f"
 _HEX = re.compile(r"[0-9a-f]{32}")
 _INTS = {"int": 31, "bigint": 63}
+#: No word of a language has more characters; what has more is not worth remembering.
+_LONGEST_KNOWN = 64
 
 
 def short(ns: bytes) -> bytes:
@@ -88,12 +91,27 @@ def owner_out(owner: str | int | None) -> str | None:
 
 def words_in(search: str | None) -> str | None:
     """The words of an entry as they are indexed: each once, as a number, in the text form of an array."""
-    return "{" + str(match_of(search.split(" ")))[1:-1] + "}" if search else None
+    return "{" + ",".join(_numbers(search.split(" "))) + "}" if search else None
 
 
 def match_of(words: Iterable[str]) -> list[int]:
-    """The numbers of words, each once: their CRC-32, as PostgreSQL has numbers of 32 bits."""
-    return [crc32(word) - 2**31 for word in {word.encode() for word in words}]
+    """The numbers of words, each once."""
+    return list(map(int, _numbers(words)))
+
+
+def _numbers(words: Iterable[str]) -> Iterable[str]:
+    each = set(words)
+    # Few words are most of any text (Zipf), and looking one up takes a fifth of making its number.
+    known = max(map(len, each), default=0) <= _LONGEST_KNOWN
+    return map(_known_number if known else _number, each)
+
+
+def _number(word: str) -> str:
+    """Its CRC-32, as PostgreSQL has numbers of 32 bits."""
+    return str(crc32(word.encode()) - 2**31)
+
+
+_known_number = lru_cache(maxsize=8192)(_number)
 
 
 def cleaned(text: str | None) -> str | None:
