@@ -99,6 +99,10 @@ def is_told(error: UnavailableError) -> bool:
     return isinstance(error, CanceledError) or not isinstance(error, DeadlineError)
 
 
+#: What the driver raises of itself when a connection is gone; the latter, when it has not seen that yet.
+_DRIVERS_OWN = (asyncpg.InterfaceError, asyncpg.InternalClientError)
+
+
 @contextlib.contextmanager
 def driver_errors() -> Iterator[None]:
     """Raise what the driver raises as an error of ours; never with a statement's values in it."""
@@ -112,7 +116,7 @@ def driver_errors() -> Iterator[None]:
         raise _translated(error) from None
     except asyncpg.exceptions.ClientConfigurationError as error:
         raise ValueError(f"PostgreSQL cannot be connected to like this: {error.args[0]}") from None
-    except asyncpg.InterfaceError as error:
+    except _DRIVERS_OWN as error:
         raise LostError(f"the connection to PostgreSQL was lost: {error.args[0]}") from None
     except (OSError, OverflowError) as error:  # Overflow: no port has such a number.
         said = error.strerror if isinstance(error, OSError) else None
@@ -246,8 +250,7 @@ class Link:
             except (ThreadlineError, asyncpg.PostgresError):
                 whole = not connection.is_in_transaction()
                 raise
-            except (ConnectionError, asyncpg.InternalClientError) as error:
-                # The latter: the server said goodbye, and the driver has not seen the end yet.
+            except ConnectionError as error:
                 raise LostError(f"the connection to PostgreSQL was lost: {error}") from None
             finally:
                 if not whole:
@@ -337,7 +340,7 @@ async def _close(loop: asyncio.AbstractEventLoop, pool: Lender) -> None:
     try:
         async with asyncio.timeout(_CLOSE_SECONDS):
             await closing
-    except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+    except (TimeoutError, OSError, asyncpg.PostgresError, *_DRIVERS_OWN):
         loop.call_soon_threadsafe(pool.terminate)
 
 
