@@ -233,14 +233,14 @@ class Batch:
     """Everything one commit changes in one thread: all of it or nothing.
 
     `names` (tenant, app, thread_id) are compared with those stored; a differing thread under the same key is
-    refused. `op_id` (16 bytes) makes a retry return the first result. `create`: the thread may come into being, with
-    `incarnation`. `expected`: the head that `checkpoint` was computed against; required with one. `last_version`: the
-    counter it was computed against. `assumes_gc`: refused when content was taken away or moved since; `frees`: this
-    one does so, and moves the counter. `assumes_rev`: refused as STALE when anything was committed since. `merged`:
-    rows that replace all rows within their span. `forget`: ids of entries that leave what earlier commits of the
-    thread answered (`Commit.popped`). `renames`: (version, name) of checkpoints to name; one that is not there is
-    refused as CONFLICT. `requires_slots`: refused as FENCED unless each holds. `erase`: the thread goes, leaving a row
-    without names.
+    refused. `op_id` (16 bytes) makes a retry return the first result. `create`: the thread may come into being,
+    with `incarnation`. `expected`: the head that `checkpoint` was computed against; required with one.
+    `last_version`: the counter it was computed against. `assumes_gc`: refused when content was taken away or moved
+    since; `frees`: this one does so, and moves the counter. `assumes_rev`: refused as STALE when anything was
+    committed since. `rows`: in place where one begins there already; `merged`: rows that replace all rows within
+    their span. `forget`: ids of entries that leave what earlier commits of the thread answered (`Commit.popped`).
+    `renames`: (version, name) of checkpoints to name; one that is not there is refused as CONFLICT.
+    `requires_slots`: refused as FENCED unless each holds. `erase`: the thread goes, leaving a row without names.
     """
 
     key: bytes

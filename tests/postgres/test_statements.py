@@ -12,7 +12,7 @@ import pytest
 
 from threadline import PgCheckpointer
 from threadline.backends import sqlfile
-from threadline.backends.pg_sql import PARTS, Sql, Statement, checked_schema
+from threadline.backends.pg_sql import FEW, PARTS, Parts, Sql, Statement, checked_schema
 
 #: Statements that are no queries of our tables.
 _UTILITY = {"create_migrations"}
@@ -24,12 +24,15 @@ def statements(sql: Sql) -> Iterator[tuple[str, Statement]]:
     for name, query in QUERIES.items():
         if name not in _UTILITY and query.scan is None:
             yield name, sql[name]
-    everything = frozenset(PARTS) | {"fence", "relaxed"}
-    for parts in (everything, *(everything - {part} for part in everything), frozenset[str]()):
-        yield f"put {sorted(parts)}", sql.put(parts)
-        yield f"put together {sorted(parts)}", sql.put(parts, waits=False)
-        if "fence" not in parts:
-            yield f"create {sorted(parts)}", sql.put(parts, create=True)
+    everything = frozenset(PARTS) | {"fence", "relaxed", "head"}
+    for names in (everything, *(everything - {part} for part in everything), frozenset[str]()):
+        for count in (1, FEW, FEW + 1):
+            parts = Parts.of({name: count * (name in names) for name in everything})
+            about = f"{count} of {sorted(names)}"
+            yield f"put {about}", sql.put(parts)
+            yield f"put together {about}", sql.put(parts, waits=False)
+            if "fence" not in names:
+                yield f"create {about}", sql.put(parts, create=True)
 
 
 def scans(plan: dict[str, Any]) -> Iterator[str]:

@@ -25,7 +25,7 @@ from threadline.backend import (
 from threadline.backends import pg_rows as rows
 from threadline.backends import pg_values
 from threadline.backends.pg_link import Connection
-from threadline.backends.pg_sql import Sql, Statement
+from threadline.backends.pg_sql import Parts, Sql, Statement
 from threadline.errors import UnavailableError
 
 #: How often a statement is made again after it lost a race.
@@ -125,23 +125,25 @@ class Commits:
         )
         return row
 
-    def parts(self, batch: Batch, *, judged: bool = False) -> frozenset[str]:
+    def parts(self, batch: Batch, *, judged: bool = False) -> Parts:
         """What the statement of a batch has to hold; see `Sql.put`."""
-        said = batch.thread
+        said, expected = batch.thread, batch.expected
         info = said is not None and said.info is not None
-        parts = {
-            "relaxed": self.relaxed,
-            "fence": bool(batch.requires_slots) and not judged,
-            "checkpoint": batch.checkpoint is not None,
-            "rows": bool(batch.rows or batch.merged),
-            "merged": bool(batch.merged),
-            "blobs": bool(batch.blobs),
-            "entries": bool(batch.entries),
-            "slots": bool(batch.slots) and plain_slots(batch),
-            "info": info,
-            "thread_terms": said is not None and info and bool(said.terms),
-        }
-        return frozenset(name for name, there in parts.items() if there)
+        return Parts.of(
+            {
+                "relaxed": self.relaxed,
+                "head": expected is not None and bool(expected.version or batch.last_version),
+                "fence": bool(batch.requires_slots) and not judged,
+                "checkpoint": batch.checkpoint is not None,
+                "rows": len(batch.rows) + len(batch.merged),
+                "merged": len(batch.merged),
+                "blobs": len(batch.blobs),
+                "entries": len(rows.folded(batch.entries)[0]),
+                "slots": len(batch.slots) if plain_slots(batch) else 0,
+                "info": info,
+                "thread_terms": len(said.terms) if said is not None and info else 0,
+            }
+        )
 
     def arguments(
         self, statement: Statement, batch: Batch, *, judged: bool = False, **steps: Any
@@ -158,10 +160,11 @@ class Commits:
             "slots_done": None,
             **rows.thread_parameters(batch, self.sql.user_ids, self.now()),
             **rows.checkpoint_parameters(batch),
-            **rows.row_parameters(batch),
-            **rows.entry_parameters(kept, self.projected),
-            **rows.slot_parameters(batch.slots if plain_slots(batch) else ()),
-            **rows.fence_parameters(batch),
+            **(rows.row_parameters(batch) if batch.rows or batch.merged else {}),
+            **(rows.blob_parameters(batch) if batch.blobs else {}),
+            **(rows.entry_parameters(kept, self.projected) if kept else {}),
+            **(rows.slot_parameters(batch) if batch.slots else {}),
+            **(rows.fence_parameters(batch) if batch.requires_slots else {}),
             **steps,
         }
         if judged:

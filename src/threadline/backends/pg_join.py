@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from threadline.backend import Batch, Commit
 from threadline.backends.pg_commit import Commits, begins, is_large, is_plain
 from threadline.backends.pg_link import Connection, Link, is_told
-from threadline.backends.pg_sql import Statement
+from threadline.backends.pg_sql import Parts, Statement
 from threadline.errors import UnavailableError
 
 #: Most puts of a group: more would save little, and each waits for all. A large one would keep the others waiting.
@@ -28,7 +28,7 @@ class _Put:
     alone."""
 
     batch: Batch
-    parts: frozenset[str]
+    parts: Parts
     deadline: float
     done: asyncio.Future[Commit | None] = field(default_factory=asyncio.Future)
 
@@ -79,7 +79,7 @@ class Joins:
     def _groups(self, ready: Sequence[_Put]) -> Iterator[tuple[Statement, list[_Put]]]:
         """What goes together: puts of one statement, in groups of about one size. Threads and op_ids differ, since by
         these the answers are told apart."""
-        alike: dict[frozenset[str], list[_Put]] = {}
+        alike: dict[Parts, list[_Put]] = {}
         seen: set[bytes] = set()
         for put in ready:
             names = {put.batch.key, put.batch.op_id}

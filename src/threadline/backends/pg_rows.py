@@ -21,7 +21,6 @@ from threadline.backend import (
     Range,
     Row,
     Slot,
-    SlotPut,
     ThreadFacts,
     ThreadRow,
 )
@@ -105,7 +104,7 @@ def checkpoint_parameters(batch: Batch) -> dict[str, Any]:
 
 
 def row_parameters(batch: Batch) -> dict[str, Any]:
-    """What a put says of the rows of logs and of blobs."""
+    """What a put says of the rows of logs."""
     rows, merged = (*batch.rows, *batch.merged), batch.merged
     return {
         "row_log": [row.log for row in rows],
@@ -119,6 +118,12 @@ def row_parameters(batch: Batch) -> dict[str, Any]:
         "merged_log": [row.log for row in merged],
         "merged_start": [row.start for row in merged],
         "merged_end": [row.end for row in merged],
+    }
+
+
+def blob_parameters(batch: Batch) -> dict[str, Any]:
+    """What a put says of blobs."""
+    return {
         "blob_id": [blob.id for blob in batch.blobs],
         "blob_key_id": [blob.key_id for blob in batch.blobs],
         "blob_payload": [blob.payload for blob in batch.blobs],
@@ -154,8 +159,9 @@ def entry_columns(entries: Sequence[Entry], projected: bool) -> dict[str, list[A
     }
 
 
-def slot_parameters(puts: Sequence[SlotPut]) -> dict[str, Any]:
+def slot_parameters(batch: Batch) -> dict[str, Any]:
     """What a put says of slots, each of another key."""
+    puts = batch.slots
     slots = [put.slot for put in puts]
     absent = [put.slot for put in puts if put.mode == "if_absent"]
     return {

@@ -31,7 +31,6 @@ class Sealed:
     logs: tuple[Mark, ...]
     terms: tuple[int, ...]
     rows: tuple[Row, ...]
-    merged: tuple[Row, ...]
     blobs: tuple[Blob, ...]
     tails: Mapping[int, Items]
     size: int
@@ -43,7 +42,6 @@ async def seal_plan(
     """Seal a plan; reads the open rows that it adds to, unless this process has them."""
     codec, marks, row_bytes = engine.codec, list(plan.marks), engine.backend.row_bytes
     rows: list[Row] = []
-    merged: list[Row] = []
     size = 0
     tails: dict[int, Items] = dict(ground.snapshot.tails) if ground.snapshot else {}
     for log, items in sorted(plan.appends.items()):
@@ -53,7 +51,6 @@ async def seal_plan(
         growth = grow(log, marks[log], items, codec, tail, row_bytes=row_bytes)
         marks[log] = growth.mark
         rows += growth.rows
-        merged += growth.replaced
         size += growth.size
         if growth.tail is not None:
             tails[log] = growth.tail
@@ -77,7 +74,6 @@ async def seal_plan(
         tuple(marks),
         terms_of(metadata) if metadata else (),
         tuple(rows),
-        tuple(merged),
         tuple(blobs),
         tails,
         size,

@@ -235,7 +235,6 @@ class States:
             checkpoint=checkpoint,
             checkpoint_terms=sealed.terms,
             rows=sealed.rows,
-            merged=sealed.merged,
             blobs=sealed.blobs,
             entries=put.entries,
             requires_slots=fence(address),

@@ -35,12 +35,12 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Growth:
-    """What writing some items to a log makes of it: new rows, the open row with its new content (which replaces it),
-    the items of the row that is open then, and the stored bytes of what is new (in a replaced row its share)."""
+    """What writing some items to a log makes of it: its rows, the first of which may be the open row with its new
+    content (written in place), the items of the row that is open then, and the stored bytes of what is new (in a row
+    that was there its share)."""
 
     mark: Mark
     rows: tuple[Row, ...] = ()
-    replaced: tuple[Row, ...] = ()
     tail: Items | None = None
     size: int = 0
 
@@ -115,8 +115,7 @@ def grow(
         opened, opened_prefix = start, begin
         start, begin, tail = position, prefix, None
     grown = Mark(position, opened, len(last.body), prefix, opened_prefix)
-    replaces = rows[0].start < mark.end
-    return Growth(grown, tuple(rows[replaces:]), tuple(rows[:replaces]), last, size)
+    return Growth(grown, tuple(rows), last, size)
 
 
 def open_row(row: Row, codec: Codec) -> Items:

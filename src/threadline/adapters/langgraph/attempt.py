@@ -137,7 +137,7 @@ class Attempt:
         self, again: bool, waiting: Mapping[str, Waiting], project: Project | None
     ) -> dict[str, Any]:
         """The parts of the batch."""
-        rows, merged, tails, size = await self._grown()
+        rows, tails, size = await self._grown()
         blobs = [self._blob(address, typed.data) for address, typed in self.draft.blobs.items()]
         known = self._ground.view.skeleton if self._ground.view else None
         data = self.document.to_bytes()
@@ -173,7 +173,6 @@ class Attempt:
             "marks": write_marks(self.draft.marks),
             "checkpoint": row,
             "rows": tuple(rows),
-            "merged": tuple(merged),
             "blobs": tuple(blobs),
             "slots": tuple(slots),
             "requires_slots": tuple(required),
@@ -206,9 +205,8 @@ class Attempt:
             (*self.added, *self._ground.added)[:ADDITIONS],
         )
 
-    async def _grown(self) -> tuple[list[Row], list[Row], dict[int, Items], int]:
+    async def _grown(self) -> tuple[list[Row], dict[int, Items], int]:
         rows: list[Row] = []
-        merged: list[Row] = []
         tails, size = dict(self._ground.tails), 0
         added: list[Added] = []
         for log, items in sorted(self.draft.appends.items()):
@@ -221,12 +219,11 @@ class Attempt:
                 added.append(Added(log, mark.end, tuple(items)))
             self.draft.marks[log] = growth.mark
             rows += growth.rows
-            merged += growth.replaced
             size += growth.size
             if growth.tail is not None:
                 tails[log] = growth.tail
         self.added = tuple(added)
-        return rows, merged, tails, size
+        return rows, tails, size
 
     async def _tail(self, log: int, mark: Mark) -> Items | None:
         found = await self._store.aread(self._place.config, [Range(log, mark.open, mark.end)])

@@ -95,6 +95,27 @@ SELECT t.thread, :ns, :namespace, coalesce(:version::bigint, 0), coalesce(:versi
  WHERE :expected IS NULL OR (h.head_version = :expected AND h.last_version = :last_version)
 RETURNING h.thread
 
+-- advance_head --
+-- The same where there must be one; what comes after it reads the thread's row from here (`held`).
+-- part: of put
+UPDATE tl.heads AS h
+   SET namespace = :namespace, head_version = coalesce(:version::bigint, h.head_version),
+       last_version = coalesce(:version, h.last_version), marks = CASE WHEN :marks::bytea = '' THEN h.marks ELSE :marks END
+  FROM t
+ WHERE h.thread = t.thread AND h.thread = :thread AND h.ns = :ns
+   AND {{fence}} AND h.head_version = :expected::bigint AND h.last_version = :last_version::bigint
+RETURNING t.*
+
+-- held --
+-- The thread's row, when the head moved.
+-- part: of put
+t, h
+
+-- held_ahead --
+-- The same behind `advance_head`.
+-- part: of put
+h AS t
+
 -- hold_slots --
 -- The slots that the commit requires, as they are now that the thread's row is locked; `t.at` may be from before that.
 -- part: of put
@@ -117,14 +138,14 @@ INSERT INTO tl.checkpoints (thread, ns, version, parent_version, base, based, ki
                             blob_refs, digest, key_id, bytes, created_at, terms, payload)
 SELECT t.thread, :ns, :version, :parent_version, :base, :based, :state_kind, :ext_id, :name, :run_id, :state_op_id, :refs,
        :blob_refs, :digest, nullif(:key_id, 0), :bytes, coalesce(:created_at, t.at), :terms, :payload
-  FROM t, h
+  FROM {{held}}
 
 -- put_rows --
 -- Items of logs; in place when a row begins there already.
 -- part: of put
 INSERT INTO tl.log_rows (thread, ns, log, start, count, kind, key_id, p_start, p_end, payload)
 SELECT t.thread, :ns, n.*
-  FROM t, h, unnest(:row_log::integer[], :row_start::integer[], :row_count::integer[], :row_kind::smallint[],
+  FROM {{held}}, unnest(:row_log::integer[], :row_start::integer[], :row_count::integer[], :row_kind::smallint[],
                     :row_key_id::integer[], :row_p_start::bytea[], :row_p_end::bytea[], :row_payload::bytea[]) AS n
     ON CONFLICT (thread, ns, log, start) DO UPDATE
    SET count = excluded.count, kind = excluded.kind, key_id = excluded.key_id, p_start = excluded.p_start,
@@ -134,7 +155,7 @@ SELECT t.thread, :ns, n.*
 -- The other rows within the span of a merged one.
 -- part: of put
 DELETE FROM tl.log_rows AS l
- USING t, h, unnest(:merged_log::integer[], :merged_start::integer[], :merged_end::integer[]) AS m (log, start, stop)
+ USING {{held}}, unnest(:merged_log::integer[], :merged_start::integer[], :merged_end::integer[]) AS m (log, start, stop)
  WHERE l.thread = t.thread AND l.thread = :thread AND l.ns = :ns AND l.log = m.log
    AND l.start > m.start AND l.start < m.stop
 
@@ -143,7 +164,7 @@ DELETE FROM tl.log_rows AS l
 -- part: of put
 INSERT INTO tl.blobs (thread, ns, id, key_id, payload)
 SELECT t.thread, :ns, n.*
-  FROM t, h, unnest(:blob_id::bytea[], :blob_key_id::integer[], :blob_payload::bytea[]) AS n
+  FROM {{held}}, unnest(:blob_id::bytea[], :blob_key_id::integer[], :blob_payload::bytea[]) AS n
     ON CONFLICT (thread, ns, id) DO NOTHING
 
 -- put_entries --
@@ -154,7 +175,7 @@ INSERT INTO tl.entries AS e (thread, ns, seq, ext_id, kind, role, digest, search
 SELECT t.thread, :ns, t.last_seq + n.position, n.ext_id, n.kind, n.role, n.digest, n.search, n.derived,
        n.words::integer[], n.meta, n.terms::bigint[], nullif(n.key_id, 0),
        coalesce(n.created_at, t.at), n.payload, n.facts
-  FROM t, h, unnest(:entry_ext_id::bytea[], :entry_kind::text[], :entry_role::text[], :entry_digest::bytea[],
+  FROM {{held}}, unnest(:entry_ext_id::bytea[], :entry_kind::text[], :entry_role::text[], :entry_digest::bytea[],
                     :entry_search::text[], :entry_derived::boolean[], :entry_words::text[], :entry_meta::bytea[],
                     :entry_terms::text[], :entry_key_id::integer[], :entry_created_at::bigint[],
                     :entry_payload::bytea[], :entry_facts::text[])
@@ -180,7 +201,7 @@ CASE WHEN e.ext_id = ANY (:ignored::bytea[]) THEN
 -- part: of put
 INSERT INTO tl.slots AS s (thread, ns, kind, key, key_id, expires_at, meta, payload)
 SELECT t.thread, :ns, n.kind, n.key, nullif(n.key_id, 0), coalesce(t.at + n.ttl, n.expires_at), n.meta, n.payload
-  FROM t, h, unnest(:slot_kind::text[], :slot_key::bytea[], :slot_key_id::integer[], :slot_expires_at::bigint[],
+  FROM {{held}}, unnest(:slot_kind::text[], :slot_key::bytea[], :slot_key_id::integer[], :slot_expires_at::bigint[],
                     :slot_ttl::bigint[], :slot_meta::bytea[], :slot_payload::bytea[])
        AS n (kind, key, key_id, expires_at, ttl, meta, payload)
     ON CONFLICT (thread, ns, kind, key) DO UPDATE
@@ -194,14 +215,14 @@ RETURNING s.kind, s.key
 -- What a thread's metadata no longer says.
 -- part: of put
 DELETE FROM tl.thread_terms AS x
- USING t, h
+ USING {{held}}
  WHERE x.thread = t.thread AND x.thread = :thread AND x.term <> ALL (:thread_terms::bigint[])
 
 -- add_thread_terms --
 -- What it says now.
 -- part: of put
 INSERT INTO tl.thread_terms (thread, term)
-SELECT t.thread, n.term FROM t, h, unnest(:thread_terms::bigint[]) AS n (term)
+SELECT t.thread, n.term FROM {{held}}, unnest(:thread_terms::bigint[]) AS n (term)
     ON CONFLICT DO NOTHING
 
 -- move_thread --
@@ -219,7 +240,7 @@ UPDATE tl.threads AS x
        title = CASE WHEN :info IS NULL THEN x.title ELSE :title::text END,
        key_id = CASE WHEN :info IS NULL THEN x.key_id ELSE :info_key_id::integer END,
        owner = coalesce(x.owner, :owner::owner_type)
-  FROM t, h
+  FROM {{held}}
  WHERE x.thread = t.thread AND x.thread = :thread
 RETURNING x.thread, x.rev, t.at, x.incarnation
 
@@ -246,7 +267,7 @@ RETURNING thread
 -- created --
 -- The thread's row as a commit leaves it.
 -- part: of put
-SELECT t.thread, t.rev, t.at, t.incarnation FROM t, h
+SELECT t.thread, t.rev, t.at, t.incarnation FROM {{held}}
 
 -- fresh --
 -- How many entries are new, and stand where the counter says.
