@@ -3,27 +3,68 @@
 A sync call hands its coroutine over to the private loop, on a thread of its own, and blocks until there is a result.
 So it works in a script, in a worker thread and inside a running loop, which stands still meanwhile. Where it could
 never end it raises instead: on the private loop itself, and on the loop that a caller's pool belongs to. A forked child
-begins its own.
+begins its own. The loop is woken once for all that was handed over since it looked: waking it costs more than the rest.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import os
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from concurrent.futures import CancelledError
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 
 
+class _Call:
+    """A coroutine that a sync caller waits for, with his context."""
+
+    def __init__(self, coro: Coroutine[Any, Any, Any]) -> None:
+        if not asyncio.iscoroutine(coro):
+            raise TypeError(f"a coroutine is needed, not {type(coro).__name__}")
+        self._coro, self._context = coro, contextvars.copy_context()
+        self._task: asyncio.Task[Any] | None = None
+        self._over = threading.Lock()
+        self._over.acquire()
+
+    def begin(self, loop: asyncio.AbstractEventLoop) -> None:
+        """On the loop: make a task of it."""
+        self._task = loop.create_task(self._coro, context=self._context)
+        self._task.add_done_callback(lambda _: self._over.release())
+
+    def cancel(self) -> None:
+        """On the loop, after what was handed over was begun: nobody waits any more."""
+        if self._task is not None:
+            self._task.cancel()
+        else:
+            self._coro.close()
+
+    def wait(self) -> None:
+        """In the caller's thread: until it is over."""
+        self._over.acquire()
+
+    def result(self) -> Any:
+        """When it is over: its result. Raises what it raised."""
+        task, self._task = self._task, None
+        try:
+            if task is None or task.cancelled():
+                raise CancelledError
+            return task.result()
+        finally:
+            del task  # What it raised holds on to this frame.
+
+
 class _Home:
-    """The loop and its thread, begun when first needed."""
+    """The loop and its thread, begun when first needed, and the calls that it has not looked at yet."""
 
     def __init__(self) -> None:
         self._door = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._calls: list[_Call] = []
 
     def loop(self) -> asyncio.AbstractEventLoop:
         with self._door:
@@ -33,6 +74,19 @@ class _Home:
                     target=self._loop.run_forever, name="threadline-loop", daemon=True
                 ).start()
             return self._loop
+
+    def hand_over(self, call: _Call, loop: asyncio.AbstractEventLoop) -> None:
+        with self._door:
+            # Woken first: a thread that is interrupted in between leaves nothing that is never looked at.
+            if not self._calls:
+                loop.call_soon_threadsafe(self._begin, loop)
+            self._calls.append(call)
+
+    def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
+        with self._door:
+            calls, self._calls = self._calls, []
+        for call in calls:
+            call.begin(loop)
 
 
 _home = _Home()
@@ -67,12 +121,15 @@ def run_private(coro: Coroutine[Any, Any, T], needed: asyncio.AbstractEventLoop 
             "a sync call on the event loop that it needs would wait for itself: await the async method (`aput_state` "
             "for `put_state`) instead"
         )
-    future = asyncio.run_coroutine_threadsafe(coro, loop)
+    call = _Call(coro)
     try:
-        return future.result()
+        _home.hand_over(call, loop)
+        call.wait()
     except BaseException:
-        future.cancel()
+        loop.call_soon_threadsafe(call.cancel)
         raise
+    result: T = call.result()
+    return result
 
 
 def when_loop_ends(close: Callable[[], Awaitable[object]]) -> AsyncGenerator[None]:
