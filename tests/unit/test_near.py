@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from threadline import CorruptionError
-from threadline.store import expand, shrink
+from threadline.store import Near, expand, shrink
 
 
 @given(st.binary(max_size=400), st.binary(max_size=400))
@@ -43,3 +44,14 @@ def test_nothing_is_nothing_and_not_something_else(near: bytes) -> None:
     assert expand(packed, near) == b""
     with pytest.raises(CorruptionError):
         expand(packed + b"more", near)
+
+
+def test_many_threads_write_near_the_same_at_once() -> None:
+    near, others = Near(b"the same words for all of them " * 40), range(400)
+
+    def both(number: int) -> bool:
+        data = b"the same words for %d of them " % number * 200
+        return near.expand(near.shrink(data)) == data
+
+    with ThreadPoolExecutor(8) as threads:
+        assert all(threads.map(both, others))

@@ -6,8 +6,6 @@ this way and not a copy. A zstd frame (RFC 8878) without its magic number, with 
 
 from __future__ import annotations
 
-import threading
-
 import zstandard
 
 from threadline.codec.values import MAX_BYTES
@@ -21,28 +19,33 @@ _LEAST = 8
 
 
 class Near:
-    """Bytes that many others are written near: what compresses is kept for each thread, since to make it costs far more
-    than to use it."""
+    """Bytes that many others are written near: what compresses is kept, since to make it costs far more than to use it.
+    It takes about 0.1 MB, and one thread at a time uses it: at once means several of them."""
 
     def __init__(self, content: bytes = b"") -> None:
         self.content, self._dictionary = content, _dictionary(content)
-        self._tools = threading.local()
+        self._packers: list[zstandard.ZstdCompressor] = []
+        self._readers: list[zstandard.ZstdDecompressor] = []
 
     def shrink(self, data: bytes) -> bytes:
         """`data` in fewer bytes, the fewer the more of it stands in the content."""
         try:
-            packer = self._tools.packer
-        except AttributeError:
-            packer = self._tools.packer = _packer(self._dictionary)
-        return packer.compress(data)[len(_MAGIC) :]  # type: ignore[no-any-return]
+            packer = self._packers.pop()
+        except IndexError:
+            packer = _packer(self._dictionary)
+        packed = packer.compress(data)[len(_MAGIC) :]
+        self._packers.append(packer)
+        return packed
 
     def expand(self, packed: bytes) -> bytes:
         """What was shrunk. Raises CorruptionError."""
         try:
-            reader = self._tools.reader
-        except AttributeError:
-            reader = self._tools.reader = zstandard.ZstdDecompressor(dict_data=self._dictionary)
-        return _expanded(packed, reader)
+            reader = self._readers.pop()
+        except IndexError:
+            reader = zstandard.ZstdDecompressor(dict_data=self._dictionary)
+        data = _expanded(packed, reader)
+        self._readers.append(reader)
+        return data
 
 
 def shrink(data: bytes, near: bytes = b"") -> bytes:

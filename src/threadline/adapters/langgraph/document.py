@@ -13,12 +13,13 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import ormsgpack
 
 from threadline import CorruptionError
-from threadline.store import Mark, Near, Range, expand, item_digest, shrink
+from threadline.store import Mark, Near, Range, item_digest
 
 #: The kind of every item in the adapter's logs, and the log of middling values.
 KIND, FIELDS = 16, 0
@@ -51,6 +52,13 @@ _WORDS = b"".join(
     )
 )
 _NEAR = Near(_WORDS)
+
+
+@lru_cache(maxsize=64)
+def _near(skeleton: bytes) -> Near:
+    """The words and a skeleton: that of a thread at work is used at each of its steps."""
+    return Near(_WORDS + skeleton)
+
 
 Piece = tuple[int, int]
 
@@ -194,13 +202,13 @@ def write_document(
     skeleton, before = data, b""
     if known is not None:
         address, before = known
-        packed = shrink(data, _WORDS + before)
+        packed = _near(before).shrink(data)
         roomy = len(before) + len(data) <= _SKELETON_BYTES
         if len(packed) <= _DEAR or not (roomy or len(packed) > 0.8 * len(plain)):
             return Written(_NEAR_SKELETON + packed, (address, *blobs), known, False)
         skeleton = before + data if roomy else data
     address = Typed("skeleton", skeleton).digest
-    packed = shrink(data, _WORDS + skeleton)
+    packed = _near(skeleton).shrink(data)
     return Written(_NEAR_SKELETON + packed, (address, *blobs), (address, skeleton), True)
 
 
@@ -212,7 +220,7 @@ def skeleton_of(payload: bytes, blob_refs: Sequence[bytes]) -> bytes | None:
 def read_document(payload: bytes, blob_refs: Sequence[bytes], skeleton: bytes | None) -> Document:
     """The document of what was stored. Raises CorruptionError."""
     if payload[:1] == _NEAR_SKELETON and skeleton is not None:
-        return Document.from_bytes(expand(payload[1:], _WORDS + skeleton), blob_refs[1:])
+        return Document.from_bytes(_near(skeleton).expand(payload[1:]), blob_refs[1:])
     if payload[:1] == _NEAR_WORDS:
         return Document.from_bytes(_NEAR.expand(payload[1:]), blob_refs)
     raise CorruptionError("this is no checkpoint of LangGraph's, or its skeleton is missing")
@@ -229,11 +237,7 @@ def ends(ranges: Sequence[Range], marks: Sequence[Mark]) -> list[tuple[int, int,
 
 def pack_id(id: str) -> str | bytes:
     """An id as it stands inside documents: the 16 bytes of a UUID in its usual form, else the text."""
-    try:
-        parsed = uuid.UUID(id)
-    except ValueError:
-        return id
-    return parsed.bytes if str(parsed) == id else id
+    return bytes.fromhex(id.replace("-", "")) if _UUID.fullmatch(id) else id
 
 
 def unpack_id(packed: str | bytes) -> str:
@@ -255,6 +259,7 @@ def _unpack_time(packed: str | int | None) -> str | None:
     return (_EPOCH + timedelta(microseconds=packed)).isoformat()
 
 
+_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _AGAIN = re.compile(r"~1\d+\Z")
 
