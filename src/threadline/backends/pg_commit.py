@@ -55,7 +55,7 @@ def is_plain(batch: Batch) -> bool:
         batch.rewrite_entries,
         batch.forget,
     )
-    return not any(steps) and plain_slots(batch)
+    return not any(steps) and rows.plain_slots(batch)
 
 
 def is_large(batch: Batch) -> bool:
@@ -65,14 +65,6 @@ def is_large(batch: Batch) -> bool:
     size += sum(len(blob.payload) for blob in batch.blobs)
     size += sum(len(put.slot.payload) for put in batch.slots)
     return size + sum(len(put.entry.payload) for put in batch.entries) > LARGE
-
-
-def plain_slots(batch: Batch) -> bool:
-    """Whether the slots of a batch are written in one step: none is deleted or compared, and none comes twice."""
-    places = {(put.slot.kind, put.slot.key) for put in batch.slots}
-    return len(places) == len(batch.slots) and all(
-        put.mode in ("overwrite", "if_absent") for put in batch.slots
-    )
 
 
 class Commits:
@@ -128,6 +120,7 @@ class Commits:
     def parts(self, batch: Batch, *, judged: bool = False) -> Parts:
         """What the statement of a batch has to hold; see `Sql.put`."""
         said, expected = batch.thread, batch.expected
+        slots, gone = rows.parted_slots(batch) if rows.plain_slots(batch) else ([], [])
         info = said is not None and said.info is not None
         return Parts.of(
             {
@@ -139,7 +132,8 @@ class Commits:
                 "merged": len(batch.merged),
                 "blobs": len(batch.blobs),
                 "entries": len(rows.folded(batch.entries)[0]),
-                "slots": len(batch.slots) if plain_slots(batch) else 0,
+                "slots": len(slots),
+                "gone_slots": len(gone),
                 "info": info,
                 "thread_terms": len(said.terms) if said is not None and info else 0,
             }
@@ -180,7 +174,7 @@ class Commits:
             row["incarnation"],
             batch.about,
             rows.seqs_of(row, len(kept), where),
-            slots=rows.slots_of(row, len(batch.slots)),
+            slots=rows.slots_of(row, batch),
         )
 
     async def done(self, connection: Connection, batch: Batch) -> Commit | None:

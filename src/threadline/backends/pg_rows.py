@@ -21,6 +21,7 @@ from threadline.backend import (
     Range,
     Row,
     Slot,
+    SlotPut,
     ThreadFacts,
     ThreadRow,
 )
@@ -159,9 +160,25 @@ def entry_columns(entries: Sequence[Entry], projected: bool) -> dict[str, list[A
     }
 
 
+def plain_slots(batch: Batch) -> bool:
+    """Whether the slots of a batch are written in one step: none comes twice, and one that is deleted is required to be
+    there (what is written while the step waits for the thread's row, it would not see)."""
+    places = {(put.slot.kind, put.slot.key) for put in batch.slots}
+    required = {(each.kind, each.key) for each in batch.requires_slots}
+    return len(places) == len(batch.slots) and all(
+        put.mode != "delete" or (put.slot.kind, put.slot.key) in required for put in batch.slots
+    )
+
+
+def parted_slots(batch: Batch) -> tuple[list[SlotPut], list[Slot]]:
+    """The slots that a batch writes, and those that it deletes."""
+    gone = [put.slot for put in batch.slots if put.mode == "delete"]
+    return [put for put in batch.slots if put.mode != "delete"], gone
+
+
 def slot_parameters(batch: Batch) -> dict[str, Any]:
     """What a put says of slots, each of another key."""
-    puts = batch.slots
+    puts, gone = parted_slots(batch)
     slots = [put.slot for put in puts]
     absent = [put.slot for put in puts if put.mode == "if_absent"]
     return {
@@ -174,6 +191,8 @@ def slot_parameters(batch: Batch) -> dict[str, Any]:
         "slot_payload": [slot.payload for slot in slots],
         "absent_kind": [slot.kind for slot in absent],
         "absent_key": [slot.key.encode() for slot in absent],
+        "gone_kind": [slot.kind for slot in gone],
+        "gone_key": [slot.key.encode() for slot in gone],
     }
 
 
@@ -333,7 +352,7 @@ def told_again(batch: Batch, row: Mapping[str, Any]) -> Commit:
         seqs=seqs_of(row, len(kept), where),
         removed=row["removed"] or 0,
         popped=read_popped(row["popped"]),
-        slots=slots_of(row, len(batch.slots)),
+        slots=slots_of(row, batch),
         duplicate=True,
     )
 
@@ -346,6 +365,12 @@ def seqs_of(row: Mapping[str, Any], kept: int, where: Sequence[int]) -> tuple[in
     return tuple(seqs[place] for place in where)
 
 
-def slots_of(row: Mapping[str, Any], count: int) -> tuple[bool, ...]:
-    """Whether each slot of a batch was written, from what the journal holds."""
-    return tuple(row["slots"]) if row["slots"] is not None else (True,) * count
+def slots_of(row: Mapping[str, Any], batch: Batch) -> tuple[bool, ...]:
+    """Whether each slot of a batch was written, from what the journal holds: NULL where all were. What one step deletes
+    was there, and is not told."""
+    if row["slots"] is None:
+        return (True,) * len(batch.slots)
+    if not plain_slots(batch):
+        return tuple(row["slots"])
+    told = iter(row["slots"])
+    return tuple([put.mode == "delete" or next(told) for put in batch.slots])

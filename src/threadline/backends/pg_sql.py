@@ -61,6 +61,7 @@ PARTS: Mapping[str, Part] = {
     "blobs": Part("b", "add_blobs"),
     "entries": Part("e", "put_entries", "entry"),
     "slots": Part("s", "put_slots", "slot"),
+    "gone_slots": Part("d", "delete_slots", "gone"),
     "info": Part("x", "drop_thread_terms"),
     "thread_terms": Part("y", "add_thread_terms"),
 }

@@ -23,7 +23,6 @@ from threadline.backends.pg_commit import (
     Commits,
     Raced,
     Row,
-    plain_slots,
 )
 from threadline.backends.pg_link import Connection
 from threadline.errors import UnavailableError
@@ -104,7 +103,7 @@ class _Steps:
         removed, popped = await self._remove()
         await self._rewrite()
         await self._forget()
-        slots = None if plain_slots(batch) else [await self._slot(put) for put in batch.slots]
+        slots = None if rows.plain_slots(batch) else [await self._slot(put) for put in batch.slots]
         row = await self._put(
             create=facts is None,
             taken=taken,

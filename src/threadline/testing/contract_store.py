@@ -179,6 +179,29 @@ class StoreContract(FaceTests):
         assert sum(isinstance(answer, LeaseLostError) for answer in answers) == 7
         assert await slots_of(face, at()) == {"a": b"%d" % winner}
 
+    async def test_p2_a_slot_is_taken_away_once(self, face: Face) -> None:
+        """Of 8 that delete the same bytes, each with a slot of its own, one does; repeated, it is answered the same."""
+        await commit_of(face, at(), slots=(put_of("a"), put_of("b"), put_of("c")))
+        required = (SlotIs("k", "a", b"x"), SlotIs("k", "c", b"x"))
+
+        async def take(number: int, op_id: str) -> Commit:
+            slots = (
+                put_of("c", mode="delete"),
+                put_of("b", b"no", "if_absent"),
+                put_of("a", mode="delete"),
+                put_of(f"taken {number}"),
+            )
+            return await commit_of(face, at(), op_id=op_id, requires_slots=required, slots=slots)
+
+        op_ids = [clock.new_id() for _ in range(8)]
+        answers = await asyncio.gather(*map(take, range(8), op_ids), return_exceptions=True)
+        (winner,) = [n for n, answer in enumerate(answers) if isinstance(answer, Commit)]
+        assert sum(isinstance(answer, LeaseLostError) for answer in answers) == 7
+        assert await slots_of(face, at()) == {"b": b"x", f"taken {winner}": b"x"}
+        for commit in (answers[winner], await take(winner, op_ids[winner])):
+            assert isinstance(commit, Commit)
+            assert commit.slots == (True, False, True, True)
+
     async def test_p2_what_is_counted_in_a_slot_is_counted_once(self, face: Face) -> None:
         """By many at once, each writing only over what it read."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -17,11 +18,13 @@ from threadline.adapters.langgraph.document import (
 from threadline.adapters.langgraph.grounds import Waiting
 from threadline.adapters.langgraph.plan import Added, Ground, View, draft
 from threadline.adapters.langgraph.seen import Seen
+from threadline.adapters.langgraph.settled import settle
 from threadline.adapters.langgraph.spans import BLOB, HEAD, Place
 from threadline.adapters.langgraph.writes import KIND as WRITE
 from threadline.adapters.langgraph.writes import (
     WHERE,
     again_key,
+    key_of,
     near_items,
     opened,
     sealed,
@@ -138,10 +141,11 @@ class Attempt:
     ) -> dict[str, Any]:
         """The parts of the batch."""
         rows, tails, size = await self._grown()
+        slots, required = self._slots(again, waiting)
         blobs = [self._blob(address, typed.data) for address, typed in self.draft.blobs.items()]
         known = self._ground.view.skeleton if self._ground.view else None
-        data = self.document.to_bytes()
-        written = write_document(data, self.document.blobs, known)
+        data, settled = self.document.to_bytes(), self.document.settled
+        written = write_document(data, self.document.blobs, known, settled)
         self.skeleton, self._tails = written.skeleton, tails
         self._bound = self.skeleton is not None and self.skeleton[0] in written.blob_refs
         held = not written.fresh and self._ground.view is not None and self._ground.view.bound
@@ -151,7 +155,7 @@ class Attempt:
         refs = self.document.ranges
         parent_digest = self._base.digest if self._base else b""
         self.digest = checkpoint_digest(
-            self.version, parent_digest, data, ends(refs, self.draft.marks)
+            self.version, parent_digest, data + settled, ends(refs, self.draft.marks)
         )
         known_parent = self._base is not None and self._base.id == self._parent
         row = CheckpointRow(
@@ -166,7 +170,6 @@ class Attempt:
             blob_refs=written.blob_refs,
             bytes=size + len(head.data) + sum(len(blob.payload) for blob in blobs),
         )
-        slots, required = self._slots(again, waiting)
         return {
             "expected": Expected(self._ground.incarnation, self._ground.head_version),
             "last_version": self._ground.last_version,
@@ -235,13 +238,30 @@ class Attempt:
         payload = self._store.seal(data, BLOB)
         return Blob(address, payload.data, payload.key_id)
 
+    def _settled(self, waiting: Mapping[str, Waiting]) -> list[str]:
+        """The keys of the slots on the version before whose writes the document takes, which it does."""
+        base, prefix = self._base, key_of(self._parent) if self._parent else ""
+        if base is None or base.id != self._parent or base.version != self.version - 1:
+            return []
+        contents = {key: each.content for key, each in waiting.items() if key.startswith(prefix)}
+        if not contents or not (settled := settle(base.id, contents, self.added)):
+            return []
+        self.document = dataclasses.replace(self.document, settled=settled)
+        return list(contents)
+
     def _slots(
         self, again: bool, waiting: Mapping[str, Waiting]
     ) -> tuple[list[SlotPut], list[SlotIs]]:
         puts: list[SlotPut] = []
         required: list[SlotIs] = []
         added = (*self.added, *self._ground.added)
+        settled = self._settled(waiting)
+        for key in settled:
+            puts.append(SlotPut(Slot(kind=WRITE, key=key), "delete"))
+            required.append(SlotIs(WRITE, key, waiting[key].payload))
         for key, (payload, content, _) in waiting.items():
+            if key in settled:
+                continue
             self.tried.append(key)
             data = near_items(content, added)
             if data is not None:

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from threadline import ThreadlineError
-from threadline.adapters.langgraph.document import Typed, plain_id
-from threadline.adapters.langgraph.history import History
+from threadline.adapters.langgraph.document import Typed
+from threadline.adapters.langgraph.history import History, id_of
 from threadline.adapters.langgraph.putting import Puts
 from threadline.adapters.langgraph.reading import Reader
 from threadline.adapters.langgraph.sources import SEALED, Found, Source
@@ -67,7 +67,7 @@ class Carrier:
             place = self._place(thread_id, found.namespace)
             if found.namespace not in there:
                 there[found.namespace] = {
-                    plain_id(row.ext_id or "") async for row, _ in self._history.walk(place)
+                    id_of(each.row) async for each in self._history.walk(place)
                 }
             if found.id in there[found.namespace]:
                 carried.checkpoints_there += 1

@@ -8,6 +8,7 @@ Values are bytes of the saver's codec, with the codec's word for their form.
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import uuid
 from collections.abc import Mapping, Sequence
@@ -28,7 +29,8 @@ INLINE_BYTES, ITEM_BYTES = 64, 4096
 #: The channel that holds the input of a run.
 START = "__start__"
 #: A document is shrunk near some words (1), or also near its skeleton (2): earlier documents that are kept as a blob.
-_NEAR_WORDS, _NEAR_SKELETON = b"\x01", b"\x02"
+#: With the writes that it settles before it: 3 and 4.
+_NEAR_WORDS, _NEAR_SKELETON, _SETTLES = 1, 2, 2
 #: A document that costs more than this makes the skeleton better, while it has room, in bytes.
 _DEAR, _SKELETON_BYTES = 80, 4096
 #: Documents of the three steps of a turn, as most of them look.
@@ -113,7 +115,8 @@ Place = Inline | Item | BlobAt | Pieces | Start
 class Document:
     """A checkpoint but for its id and values. `parent`: an id, there or not. `at`: its `ts`. `rest`: its other keys.
     `logs`: the log of every list channel that there ever was, also of those without a value now. `top`: the greatest
-    id of the namespace when this one is not it; `mixed`: whether ids were ever put in another order than their own."""
+    id of the namespace when this one is not it; `mixed`: whether ids were ever put in another order than their own.
+    `settled`: the writes on its parent, see `settled`; they stand beside the document, not in its bytes."""
 
     parent: str | None
     places: Mapping[str, Place]
@@ -123,6 +126,7 @@ class Document:
     logs: Mapping[str, int] = field(default_factory=dict)
     top: str | None = None
     mixed: bool = False
+    settled: bytes = b""
 
     @property
     def ranges(self) -> tuple[Range, ...]:
@@ -182,8 +186,8 @@ class Document:
 
 
 class Written(NamedTuple):
-    """A document as it is stored: its payload, the addresses beside it, and its skeleton (address and content; new
-    when `fresh`)."""
+    """A document as it is stored: its payload with the writes that it settles, the addresses beside it, and its
+    skeleton (address and content; new when `fresh`)."""
 
     payload: bytes
     blob_refs: tuple[bytes, ...]
@@ -192,38 +196,57 @@ class Written(NamedTuple):
 
 
 def write_document(
-    data: bytes, blobs: tuple[bytes, ...], known: tuple[bytes, bytes] | None
+    data: bytes,
+    blobs: tuple[bytes, ...],
+    known: tuple[bytes, bytes] | None,
+    settled: bytes = b"",
 ) -> Written:
     """Store a document's bytes near the words and the skeleton that is known, or begin or extend one where that is
-    worth it."""
+    worth it; behind the writes that it settles."""
     plain = _NEAR.shrink(data)
     if len(plain) <= _DEAR:
-        return Written(_NEAR_WORDS + plain, blobs, known, False)
+        return Written(_payload(_NEAR_WORDS, settled, plain), blobs, known, False)
     skeleton, before = data, b""
     if known is not None:
         address, before = known
         packed = _near(before).shrink(data)
         roomy = len(before) + len(data) <= _SKELETON_BYTES
         if len(packed) <= _DEAR or not (roomy or len(packed) > 0.8 * len(plain)):
-            return Written(_NEAR_SKELETON + packed, (address, *blobs), known, False)
+            return Written(
+                _payload(_NEAR_SKELETON, settled, packed), (address, *blobs), known, False
+            )
         skeleton = before + data if roomy else data
     address = Typed("skeleton", skeleton).digest
     packed = _near(skeleton).shrink(data)
-    return Written(_NEAR_SKELETON + packed, (address, *blobs), (address, skeleton), True)
+    payload = _payload(_NEAR_SKELETON, settled, packed)
+    return Written(payload, (address, *blobs), (address, skeleton), True)
+
+
+def _payload(near: int, settled: bytes, packed: bytes) -> bytes:
+    if not settled:
+        return bytes([near]) + packed
+    return bytes([near + _SETTLES]) + len(settled).to_bytes(2, "big") + settled + packed
 
 
 def skeleton_of(payload: bytes, blob_refs: Sequence[bytes]) -> bytes | None:
     """The address of the skeleton that is needed to read a document; None: it needs none."""
-    return blob_refs[0] if payload[:1] == _NEAR_SKELETON and blob_refs else None
+    near = payload[:1] in (bytes([_NEAR_SKELETON]), bytes([_NEAR_SKELETON + _SETTLES]))
+    return blob_refs[0] if near and blob_refs else None
 
 
 def read_document(payload: bytes, blob_refs: Sequence[bytes], skeleton: bytes | None) -> Document:
     """The document of what was stored. Raises CorruptionError."""
-    if payload[:1] == _NEAR_SKELETON and skeleton is not None:
-        return Document.from_bytes(_near(skeleton).expand(payload[1:]), blob_refs[1:])
-    if payload[:1] == _NEAR_WORDS:
-        return Document.from_bytes(_NEAR.expand(payload[1:]), blob_refs)
-    raise CorruptionError("this is no checkpoint of LangGraph's, or its skeleton is missing")
+    near, settled, packed = payload[0] if payload else 0, b"", payload[1:]
+    if near > _SETTLES:
+        end = 2 + int.from_bytes(packed[:2], "big")
+        near, settled, packed = near - _SETTLES, packed[2:end], packed[end:]
+    if near == _NEAR_SKELETON and skeleton is not None:
+        found = Document.from_bytes(_near(skeleton).expand(packed), blob_refs[1:])
+    elif near == _NEAR_WORDS:
+        found = Document.from_bytes(_NEAR.expand(packed), blob_refs)
+    else:
+        raise CorruptionError("this is no checkpoint of LangGraph's, or its skeleton is missing")
+    return dataclasses.replace(found, settled=settled) if settled else found
 
 
 def ends(ranges: Sequence[Range], marks: Sequence[Mark]) -> list[tuple[int, int, bytes]]:

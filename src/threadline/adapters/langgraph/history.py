@@ -5,12 +5,13 @@ from __future__ import annotations
 import heapq
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from langgraph.checkpoint.base import CheckpointTuple
 
 from threadline.adapters.langgraph.document import Document, plain_id
 from threadline.adapters.langgraph.reading import Reader, pending
+from threadline.adapters.langgraph.settled import Settled, settled_on, unsettled
 from threadline.adapters.langgraph.spans import Place, Spans
 from threadline.adapters.langgraph.writes import again_key, opened, start_key
 from threadline.store import CheckpointQuery, CheckpointRow
@@ -18,7 +19,15 @@ from threadline.store import CheckpointQuery, CheckpointRow
 #: How many checkpoints one read of heads brings, and how many are decoded together.
 PAGE, DECODED = 200, 20
 
-Found = tuple[CheckpointRow, Document]
+
+class Found(NamedTuple):
+    """A checkpoint that was walked over. `after`: the document of the version after it, which may have the writes on
+    it; `newest`: there was none yet."""
+
+    row: CheckpointRow
+    document: Document
+    after: Document | None = None
+    newest: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +71,27 @@ class History:
     ) -> list[CheckpointTuple]:
         tuples: list[CheckpointTuple] = []
         for place, found in runs:
-            rows, documents = [row for row, _ in found], [document for _, document in found]
-            tuples += await self._reader.tuples(place, rows, documents, serde)
+            slots = await self._reader.slots(place, [id_of(each.row) for each in found])
+            tuples += await self._reader.tuples(
+                place,
+                [each.row for each in found],
+                [each.document for each in found],
+                serde,
+                await self._settled(place, found),
+                slots,
+            )
         return tuples
+
+    async def _settled(self, place: Place, found: Sequence[Found]) -> dict[str, Settled]:
+        """What later versions have of the writes on some checkpoints, by their ids; asked for after their slots."""
+        settled: dict[str, Settled] = {}
+        for each in found:
+            writes = settled_on(each.row, each.after)
+            if each.newest:  # Another may have come since.
+                writes = await self._reader.settled(place, each.row)
+            if writes is not None:
+                settled[id_of(each.row)] = writes
+        return settled
 
     async def _merged(
         self, places: Sequence[Place], query: Query, serde: Any
@@ -80,17 +107,32 @@ class History:
 
     async def _namespace(self, place: Place, query: Query, serde: Any) -> AsyncIterator[Found]:
         limit = None if query.filter or query.before or query.id else query.limit
-        async for row, document in self.walk(place, limit):
-            id = plain_id(row.ext_id or "")
+        async for found in self.walk(place, limit):
+            id = id_of(found.row)
             if (query.id and id != query.id) or (query.before and id >= query.before):
                 continue
             if query.filter:
-                metadata = serde.loads_typed(document.metadata)
+                metadata = serde.loads_typed(found.document.metadata)
                 if not all(metadata.get(key) == value for key, value in query.filter.items()):
                     continue
-            yield row, document
+            yield found
             if query.id:
                 return
+
+    async def around(self, place: Place, row: CheckpointRow) -> list[Found]:
+        """A checkpoint, and those of the versions beside it."""
+        query = CheckpointQuery(before=row.version + 2, limit=3)
+        return await self._found(place, await self._store.aread(place.config, query), None)
+
+    async def _found(
+        self, place: Place, rows: Sequence[CheckpointRow], later: Found | None
+    ) -> list[Found]:
+        """Some neighbours, newest first, behind `later`."""
+        found: list[Found] = []
+        for row, document in zip(rows, await self._reader.documents(place, rows), strict=True):
+            after = later.document if later and later.row.version == row.version + 1 else None
+            found.append(later := Found(row, document, after, later is None))
+        return found
 
     async def walk(self, place: Place, limit: int | None = None) -> AsyncIterator[Found]:
         """Every checkpoint of a namespace, greatest id first; limit: how many are likely wanted."""
@@ -99,27 +141,26 @@ class History:
         before: int | None = None
         everything: list[Found] = []
         mixed: bool | None = None
+        later: Found | None = None
         while True:
             query = CheckpointQuery(before=before, limit=size)
-            rows = await self._store.aread(place.config, query)
-            documents = await self._reader.documents(place, rows)
-            if mixed is None and documents:
-                mixed = documents[0].mixed
-            for row, document in zip(rows, documents, strict=True):
-                id = plain_id(row.ext_id or "")
-                if row.ext_id is None or id in seen:
+            page = await self._found(place, await self._store.aread(place.config, query), later)
+            if mixed is None and page:
+                mixed = page[0].document.mixed
+            for found in page:
+                id = id_of(found.row)
+                if found.row.ext_id is None or id in seen:
                     continue  # A namespace without checkpoints, or one that was put again.
                 seen.add(id)
                 if mixed:
-                    everything.append((row, document))
+                    everything.append(found)
                 else:
-                    yield row, document
-            if len(rows) < size:
+                    yield found
+            if len(page) < size:
                 break
-            before, size = rows[-1].version, PAGE
-        for found in sorted(
-            everything, key=lambda found: plain_id(found[0].ext_id or ""), reverse=True
-        ):
+            later, size = page[-1], PAGE
+            before = later.row.version
+        for found in sorted(everything, key=lambda found: id_of(found.row), reverse=True):
             yield found
 
     async def deltas(
@@ -135,7 +176,7 @@ class History:
                 found = await anext(walk, None)
                 if found is None:
                     return None
-                known[plain_id(found[0].ext_id or "")] = found
+                known[id_of(found.row)] = found
                 if wanted is None:
                     return found
             return known[wanted]
@@ -143,18 +184,18 @@ class History:
         writes: dict[str, list[Any]] = {channel: [] for channel in channels}
         seeds: dict[str, Any] = {}
         target = await find(id)
-        cursor = target[1].parent if target else None
+        cursor = target.document.parent if target else None
         while cursor is not None and len(seeds) < len(writes):
             found = await find(cursor)
             if found is None:
                 break
-            row, document = found
+            document = found.document
             open_channels = [channel for channel in writes if channel not in seeds]
-            for channel, mine in (await self._writes(place, cursor, open_channels, serde)).items():
+            for channel, mine in (await self._writes(place, found, open_channels, serde)).items():
                 writes[channel] += reversed(mine)
             ended = [channel for channel in open_channels if channel in document.places]
             if ended:
-                (whole,) = await self._reader.tuples(place, [row], [document], serde)
+                (whole,) = await self._decoded([(place, [found])], serde)
                 for channel in ended:
                     if channel in whole.checkpoint["channel_values"]:
                         seeds[channel] = whole.checkpoint["channel_values"][channel]
@@ -165,13 +206,17 @@ class History:
         }
 
     async def _writes(
-        self, place: Place, id: str, channels: Sequence[str], serde: Any
+        self, place: Place, found: Found, channels: Sequence[str], serde: Any
     ) -> dict[str, list[Any]]:
+        id = id_of(found.row)
         slots = (await self._reader.slots(place, [id]))[id]
+        settled = (await self._settled(place, [found])).get(id)
         tasks = {s.key: opened(self._store, s) for s in slots if s.key != again_key(id)}
         near = [each.near for each in tasks.values() if each.near]
+        near += settled.near if settled else ()
         rows = await self._store.aread(place.config, near) if near else []
         spans = Spans(self._store, rows)
+        tasks = unsettled(id, tasks, settled, spans)
         return {
             channel: pending(tasks, start_key(id), spans, serde, channel) for channel in channels
         }
@@ -194,4 +239,4 @@ async def _push(
 ) -> None:
     found = await anext(stream, None)
     if found is not None:
-        heapq.heappush(heap, (_Descending(plain_id(found[0].ext_id or "")), number, found))
+        heapq.heappush(heap, (_Descending(id_of(found.row)), number, found))

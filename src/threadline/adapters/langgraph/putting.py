@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 from threadline import ConflictError, ThreadNotFoundError
@@ -11,6 +11,7 @@ from threadline.adapters.langgraph.grounds import Grounds
 from threadline.adapters.langgraph.history import Found, History, id_of
 from threadline.adapters.langgraph.plan import Ground, View
 from threadline.adapters.langgraph.reading import Reader
+from threadline.adapters.langgraph.settled import settled_on
 from threadline.adapters.langgraph.spans import Place, covers
 from threadline.adapters.langgraph.writes import KIND as WRITE
 from threadline.adapters.langgraph.writes import (
@@ -20,6 +21,7 @@ from threadline.adapters.langgraph.writes import (
     opened,
     sealed,
     slots_of,
+    start_key,
 )
 from threadline.store import CheckpointRow, Drop, Slot, SlotIs, SlotPut, SlotQuery, Store
 
@@ -31,7 +33,7 @@ class Puts:
     """Putting into one store."""
 
     def __init__(self, store: Store, reader: Reader) -> None:
-        self._store, self._reader = store, reader
+        self._store, self._reader, self._history = store, reader, History(reader)
         self.grounds = Grounds()
 
     async def checkpoint(
@@ -118,10 +120,9 @@ class Puts:
 
     async def _drop(self, place: Place, old: CheckpointRow, put: Attempt) -> None:
         """Take away what was replaced."""
+        await self.unsettle(place, await self._history.around(place, old), {old.version})
         if not all(covers(put.document.ranges, each) for each in old.refs):
-            await self.keep_writes(
-                place, [each async for each in History(self._reader).walk(place)]
-            )
+            await self.keep_writes(place, [each async for each in self._history.walk(place)])
         drop = Drop(versions=(old.version,), seen=put.version)
         await self._store.acommit(
             await self._store.abatch(place.config, "replace", frees=True, drop=drop)
@@ -129,8 +130,8 @@ class Puts:
 
     async def keep_writes(self, place: Place, staying: Sequence[Found]) -> None:
         """Write in full the slots of staying checkpoints that are near to items which no staying one refers to."""
-        covered = [each for _, document in staying for each in document.ranges]
-        ids = [id_of(row) for row, _ in staying]
+        covered = [each for found in staying for each in found.document.ranges]
+        ids = [id_of(found.row) for found in staying]
         while ids:
             changed = []
             for id, slots in (await self._reader.slots(place, ids)).items():
@@ -143,6 +144,35 @@ class Puts:
                     if not await self._rewritten(place, slot, whole):
                         changed.append(id)
             ids = changed
+
+    async def unsettle(self, place: Place, staying: Sequence[Found], going: Set[int]) -> None:
+        """Write the slots back of staying checkpoints whose writes another version has, before it goes, or before they
+        go themselves to stand under another version. going: versions."""
+        for row, _, after, _ in staying:
+            settled = settled_on(row, after)
+            if settled is None or not going & {row.version, row.version + 1}:
+                continue
+            items = [item for r in settled.near for item in await self._reader.items(place, r)]
+            for key, content in settled.slots(id_of(row), items).items():
+                await self._put_back(place, key, content, key == start_key(id_of(row)))
+
+    async def _put_back(self, place: Place, key: str, content: bytes, is_start: bool) -> None:
+        """Write a slot again that was settled, with what came to it later."""
+        store, slot = self._store, sealed(self._store, key, content)
+        for _ in range(ATTEMPTS):
+            put = (SlotPut(slot, "if_absent"),)
+            commit = await store.acommit(await store.abatch(place.config, "writes", slots=put))
+            if commit.slots[0] or is_start:
+                return
+            found = await store.aread(place.config, SlotQuery(WRITE, prefix=key, limit=1))
+            if not found or found[0].key != key:
+                continue
+            stored = opened(store, found[0])
+            items = await self._reader.items(place, stored.near) if stored.near else []
+            task = Task.from_bytes(content).completed(stored.task(items))
+            if await self._rewritten(place, found[0], sealed(store, key, task.to_bytes())):
+                return
+        raise ConflictError(f"thread {place.thread_id!r} changed too often while writes were kept")
 
     async def _rewritten(self, place: Place, slot: Slot, whole: Slot) -> bool:
         """Write a slot otherwise; False when it changed meanwhile."""

@@ -25,6 +25,7 @@ from threadline.adapters.langgraph.document import (
 )
 from threadline.adapters.langgraph.plan import Ground, Listed, View
 from threadline.adapters.langgraph.seen import Seen
+from threadline.adapters.langgraph.settled import Settled, settled_on, unsettled
 from threadline.adapters.langgraph.spans import (
     BLOB,
     HEAD,
@@ -38,7 +39,6 @@ from threadline.adapters.langgraph.writes import KIND as WRITE
 from threadline.adapters.langgraph.writes import (
     WHERE,
     Stored,
-    Task,
     again_key,
     key_of,
     opened,
@@ -46,6 +46,7 @@ from threadline.adapters.langgraph.writes import (
 )
 from threadline.store import (
     At,
+    CheckpointQuery,
     CheckpointRow,
     Head,
     Range,
@@ -204,7 +205,7 @@ class Reader:
         if id is None and document.top is not None:
             return await self.get(place, document.top, serde, given)
         found = plain_id(row.ext_id)
-        slots = await self.slots(place, [found])
+        slots, settled = await self._written(place, row, head)
         if (version := self.again(found, slots[found])) not in (None, row.version):
             newer = await self.store.aread(place.config, At(version=version))
             if newer.checkpoint is not None:
@@ -212,8 +213,33 @@ class Reader:
                 (document,) = await self.documents(place, [row])
         if given is not None:
             given.digest = row.digest
-        (found_tuple,) = await self.tuples(place, [row], [document], serde, slots, head, given)
+        after = {found: settled} if settled else {}
+        (found_tuple,) = await self.tuples(
+            place, [row], [document], serde, after, slots, head, given
+        )
         return found_tuple
+
+    async def _written(
+        self, place: Place, row: CheckpointRow, head: Head
+    ) -> tuple[dict[str, list[Slot]], Settled | None]:
+        """What was written on a checkpoint: its slots, and what the version after it has of them. In this order: what
+        is moved from the former to the latter meanwhile is in both, and nothing is in neither."""
+        id = plain_id(row.ext_id or "")
+        slots = await self.slots(place, [id])
+        settled = await self.settled(place, row)
+        if settled is None and row.version < head.last_version:
+            # The version after it may just have gone; its writes were put back as slots before.
+            slots = await self.slots(place, [id])
+        return slots, settled
+
+    async def settled(self, place: Place, row: CheckpointRow) -> Settled | None:
+        """What the version after a checkpoint has of the writes on it, if there is one now."""
+        query = CheckpointQuery(before=row.version + 2, limit=1)
+        rows = await self.store.aread(place.config, query)
+        if not rows or rows[0].version != row.version + 1:
+            return None
+        (after,) = await self.documents(place, rows)
+        return settled_on(row, after)
 
     def _remember(self, head: Head) -> None:
         """Take the skeleton from what was read anyway."""
@@ -233,12 +259,14 @@ class Reader:
         rows: Sequence[CheckpointRow],
         documents: Sequence[Document],
         serde: Any,
+        settled: Mapping[str, Settled],
         slots: Mapping[str, list[Slot]] | None = None,
         head: Head | None = None,
         given: Given | None = None,
     ) -> list[CheckpointTuple]:
-        """The rows as users see them. slots: those of each checkpoint by its id, when they were read already; head:
-        what the rows' content was read with."""
+        """The rows as users see them. settled: the writes that later versions have, by the ids of the checkpoints they
+        were written on; slots: those of each checkpoint by its id, when they were read already; head: what the rows'
+        content was read with."""
         store, config = self.store, place.config
         ids = [plain_id(row.ext_id or "") for row in rows]
         if slots is None:
@@ -249,6 +277,7 @@ class Reader:
         }
         ranges = [] if head else [each for document in documents for each in document.ranges]
         ranges += [each.near for found in tasks.values() for each in found.values() if each.near]
+        ranges += [near for each in settled.values() for near in each.near]
         stored = list(head.rows) if head else []
         if ranges:
             stored += await store.aread(config, joined(ranges))
@@ -256,8 +285,9 @@ class Reader:
         wanted = list(dict.fromkeys(id for document in documents for id in document.blobs))
         blobs = list(head.blobs) if head else await store.ablobs(config, wanted) if wanted else []
         opened_blobs = {each.id: store.open(each.payload, BLOB, each.key_id) for each in blobs}
+        written = {id: unsettled(id, tasks[id], settled.get(id), spans) for id in ids}
         return [
-            self._tuple(place, id, document, serde, spans, opened_blobs, tasks[id], given)
+            self._tuple(place, id, document, serde, spans, opened_blobs, written[id], given)
             for id, document in zip(ids, documents, strict=True)
         ]
 
@@ -338,7 +368,7 @@ def pending(
     """The pending writes, in the order in which a step applies them. only: those of one channel."""
     found: list[tuple[tuple[str, str, int], str, Typed]] = []
     for key, stored in tasks.items():
-        task = _near(stored, spans) if key != start else None
+        task = stored.read(spans) if key != start else None
         if task is None:
             continue
         for index, channel, value, path in task.writes:
@@ -347,18 +377,6 @@ def pending(
                 found.append((order, channel, value))
     found.sort(key=lambda each: each[0])
     return [(order[1], channel, serde.loads_typed(value)) for order, channel, value in found]
-
-
-def _near(stored: Stored, spans: Spans) -> Task | None:
-    """The writes of a slot; None when the items that it is written near to were pruned: then they count as never
-    saved, and LangGraph runs the task again."""
-    if stored.near is None:
-        return stored.task()
-    try:
-        items = spans.items(stored.near.log, [(stored.near.start, stored.near.end)])
-    except CorruptionError:
-        return None
-    return stored.task(items)
 
 
 def _listed(items: list[bytes], serde: Any, channel: str, given: Given | None) -> Any:
@@ -373,7 +391,7 @@ def _listed(items: list[bytes], serde: Any, channel: str, given: Given | None) -
 
 
 def _start(stored: Stored | None, spans: Spans) -> Typed | None:
-    task = _near(stored, spans) if stored else None
+    task = stored.read(spans) if stored else None
     return task.writes[0].value if task else None
 
 

@@ -50,32 +50,32 @@ class Upkeep:
         """Delete the checkpoints of some runs in one namespace, with what was written on them."""
         found = [each async for each in self._history.walk(place)]
         gone = {
-            id_of(row)
-            for row, document in found
-            if serde.loads_typed(document.metadata).get("run_id") in run_ids
+            id_of(each.row)
+            for each in found
+            if serde.loads_typed(each.document.metadata).get("run_id") in run_ids
         }
         await self._remove(place, found, gone)
 
     async def keep_latest(self, place: Place, serde: Any) -> None:
         """Keep the greatest checkpoint of a namespace, and those that its delta channels are rebuilt from."""
         found = [each async for each in self._history.walk(place)]
-        kept = {id_of(found[0][0])} if found else set()
+        kept = {id_of(found[0].row)} if found else set()
         await self._remove(place, found, self._gone(found, kept, serde))
 
     async def keep_until(self, place: Place, id: str) -> None:
         """Drop every checkpoint with a greater id."""
         found = [each async for each in self._history.walk(place)]
-        await self._remove(place, found, {id_of(row) for row, _ in found if id_of(row) > id})
+        ids = {id_of(each.row) for each in found}
+        await self._remove(place, found, {each for each in ids if each > id})
 
     async def unkept(self, place: Place, policy: RetentionPolicy, serde: Any) -> set[str]:
         """The ids that a policy does not keep, but for those that delta channels are rebuilt from."""
         found = [each async for each in self._history.walk(place)]
-        metas = [
-            Meta(row.version, row.created_at, row.parent_version, row.name) for row, _ in found
-        ]
-        latest = found[0][0].version if found else 0
+        rows = [each.row for each in found]
+        metas = [Meta(row.version, row.created_at, row.parent_version, row.name) for row in rows]
+        latest = rows[0].version if rows else 0
         kept = decide(policy, metas, latest, self._store.now_us()).kept
-        return self._gone(found, {id_of(row) for row, _ in found if row.version in kept}, serde)
+        return self._gone(found, {id_of(row) for row in rows if row.version in kept}, serde)
 
     async def remove(self, place: Place, gone: set[str]) -> None:
         """Take checkpoints of a namespace away."""
@@ -83,7 +83,7 @@ class Upkeep:
 
     def _gone(self, found: Sequence[Found], kept: set[str], serde: Any) -> set[str]:
         """What may go when these are kept: not what their delta channels are rebuilt from."""
-        by_id = {id_of(row): document for row, document in found}
+        by_id = {id_of(each.row): each.document for each in found}
         needed = set(kept)
         for id in kept:
             waiting = self._deltas(by_id[id], serde)
@@ -104,13 +104,16 @@ class Upkeep:
         """Take checkpoints away, and the slots on them."""
         if not gone:
             return
-        staying = [each for each in found if id_of(each[0]) not in gone]
-        await self._puts.keep_writes(place, staying)
+        staying = [each for each in found if id_of(each.row) not in gone]
+        doomed = [each.row for each in found if id_of(each.row) in gone]
         head = await self._store.aread(place.config)
-        doomed = [row for row, _ in found if id_of(row) in gone]
-        if head.checkpoint is not None and id_of(head.checkpoint) in gone:
-            await self._lift(place, staying[0] if staying else None, found[0][1])
-            doomed += [row for row, _ in staying[:1]]  # It stands again at the head.
+        lifts = head.checkpoint is not None and id_of(head.checkpoint) in gone
+        if lifts:
+            doomed += [each.row for each in staying[:1]]  # It will stand again at the head.
+        await self._puts.unsettle(place, staying, {row.version for row in doomed})
+        await self._puts.keep_writes(place, staying)
+        if lifts:
+            await self._lift(place, staying[0] if staying else None, found[0].document)
         for at in range(0, len(doomed), STEP):
             rows = doomed[at : at + STEP]
             slots = await self._reader.slots(
@@ -137,18 +140,13 @@ class Upkeep:
                 if head.checkpoint
                 else last
             )
-            document = (
-                survivor[1] if survivor else Document(None, {}, None, last.rest, last.metadata)
-            )
-            document = dataclasses.replace(
-                document, logs=newest.logs, top=None, mixed=newest.mixed and survivor is not None
-            )
+            document = _lifted(survivor, newest, last)
             data = document.to_bytes()
             written = write_document(data, document.blobs, None)
             payload = self._store.seal(written.payload, HEAD)
             blobs = self._skeleton(written)
-            id = id_of(survivor[0]) if survivor else None
-            old = survivor[0] if survivor else None
+            id = id_of(survivor.row) if survivor else None
+            old = survivor.row if survivor else None
             marks = read_marks(head.marks)
             row = CheckpointRow(
                 version=version,
@@ -215,11 +213,12 @@ class Upkeep:
         if head.thread is None:
             return
         found = [each async for each in self._history.walk(source)]
-        found.sort(key=lambda each: each[0].version)
+        found.sort(key=lambda each: each.row.version)
         marks = read_marks(head.marks)
         offset = there.last_version
         ranges = tuple(Range(log, 0, mark.end) for log, mark in enumerate(marks) if mark.end)
-        blobs = tuple(dict.fromkeys(id for row, _ in found for id in row.blob_refs))
+        rows = [each.row for each in found]
+        blobs = tuple(dict.fromkeys(id for row in rows for id in row.blob_refs))
         named = await self._store.abatch(source.config, "copy")
         copied = CopyFrom(
             named.key,
@@ -236,7 +235,7 @@ class Upkeep:
             )
         )
         expected, last = 0, offset
-        for row, _ in found:
+        for row in rows:
             version = row.version + offset
             parent = row.parent_version + offset if row.parent_version else None
             await self._commit(
@@ -250,3 +249,12 @@ class Upkeep:
                 ),
             )
             expected = last = version
+
+
+def _lifted(survivor: Found | None, newest: Document, last: Document) -> Document:
+    """The document of a checkpoint that stands again at the head; without one, one that says that there is none."""
+    plain = Document(None, {}, None, last.rest, last.metadata, newest.logs)
+    if survivor is None:
+        return plain
+    logs, mixed = newest.logs, newest.mixed
+    return dataclasses.replace(survivor.document, logs=logs, top=None, mixed=mixed, settled=b"")

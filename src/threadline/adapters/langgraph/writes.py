@@ -3,7 +3,7 @@
 The regular writes of a task are one slot, written by the first call and completed by later ones; each special write
 (an error, an interrupt, a resume) is a slot of its own that the last call wins. A slot may be written as its
 difference from items of a log: a message that a task wrote is, nearly byte for byte, the item that the next
-checkpoint stores.
+checkpoint stores. Most slots do not live that long: see `settled`.
 
 A slot's key is that of its checkpoint, then 8 characters for the task, then the index of a special write; `$` in
 their place is the input of the run, `!` says that the checkpoint was put again and under which version.
@@ -22,6 +22,7 @@ from langgraph.checkpoint.base import WRITES_IDX_MAP
 from threadline import CorruptionError
 from threadline.adapters.langgraph.document import START, Typed, pack_id, unpack_id
 from threadline.adapters.langgraph.plan import Added
+from threadline.adapters.langgraph.spans import Spans
 from threadline.store import Near, Range, Slot, Store, Where, expand, shrink
 
 KIND = "w"
@@ -33,7 +34,7 @@ _LETTERS = bytes.maketrans(
 )
 _PLAIN, _NEAR = b"\x00", b"\x01"
 #: Below this a slot is not worth writing as a difference, in bytes; items beyond this are not tried.
-_WORTH, _MOST = 96, 65536
+_WORTH, MOST = 96, 65536
 #: How many bytes of an item are looked for in a slot, before it is tried as its difference from that item.
 _PROBE = 24
 #: What stands in nearly every slot, beside the items.
@@ -100,9 +101,20 @@ class Stored(NamedTuple):
     data: bytes
     near: Range | None = None
 
+    def read(self, spans: Spans) -> Task | None:
+        """The writes; None when the items that they are near to were pruned: then they count as never saved, and
+        LangGraph runs the task again."""
+        if self.near is None:
+            return self.task()
+        try:
+            items = spans.items(self.near.log, [(self.near.start, self.near.end)])
+        except CorruptionError:
+            return None
+        return self.task(items)
+
     def task(self, items: Sequence[bytes] = ()) -> Task:
         """The writes, given the items that they are near to. Raises CorruptionError."""
-        return Task.from_bytes(expand(self.data, _beside(items)) if self.near else self.data)
+        return Task.from_bytes(expand(self.data, beside(items)) if self.near else self.data)
 
 
 def numbered(writes: Iterable[tuple[str, Typed]]) -> list[Write]:
@@ -174,15 +186,15 @@ def near_items(content: bytes, added: Sequence[Added]) -> bytes | None:
         return None
     best: bytes | None = None
     for each in added:
-        if sum(map(len, each.items)) <= _MOST and _shares(content, each.items):
-            data = shrink(content, _beside(each.items))
-            place = b"".join(map(_number, (each.log, each.start, len(each.items))))
+        if sum(map(len, each.items)) <= MOST and shares(content, each.items):
+            data = shrink(content, beside(each.items))
+            place = b"".join(map(number, (each.log, each.start, len(each.items))))
             if best is None or len(data) < len(best):
                 best = _NEAR + place + data
     return best if best and len(best) < 0.5 * len(_ALONE.shrink(content)) else None
 
 
-def _shares(content: bytes, items: Sequence[bytes]) -> bool:
+def shares(content: bytes, items: Sequence[bytes]) -> bool:
     """Whether some bytes from within the items stand in the content: a look costs far less than to compress."""
     for item in items:
         for part in (1, 2, 3):
@@ -198,14 +210,14 @@ def opened(store: Store, slot: Slot) -> Stored:
     if data[:1] == _PLAIN:
         return Stored(data[1:])
     if data[:1] == _NEAR:
-        log, at = _read_number(data, 1)
-        start, at = _read_number(data, at)
-        count, at = _read_number(data, at)
+        log, at = read_number(data, 1)
+        start, at = read_number(data, at)
+        count, at = read_number(data, at)
         return Stored(data[at:], Range(log, start, start + count))
     raise CorruptionError("a pending write is damaged")
 
 
-def _number(value: int) -> bytes:
+def number(value: int) -> bytes:
     """A number in groups of seven bits, the lowest first (LEB128)."""
     groups = []
     while value > 127:
@@ -214,7 +226,8 @@ def _number(value: int) -> bytes:
     return bytes([*groups, value])
 
 
-def _read_number(data: bytes, at: int) -> tuple[int, int]:
+def read_number(data: bytes, at: int) -> tuple[int, int]:
+    """The number at a position, and the position behind it. Raises CorruptionError."""
     value = shift = 0
     while at < len(data) and shift < 63:
         group = data[at]
@@ -224,7 +237,8 @@ def _read_number(data: bytes, at: int) -> tuple[int, int]:
     raise CorruptionError("a pending write is damaged")
 
 
-def _beside(items: Sequence[bytes]) -> bytes:
+def beside(items: Sequence[bytes]) -> bytes:
+    """What a slot is written near to: what stands in most of them, and some items."""
     return b"".join((_WORDS, *items))
 
 

@@ -211,6 +211,13 @@ SELECT t.thread, :ns, n.kind, n.key, nullif(n.key_id, 0), coalesce(t.at + n.ttl,
                     WHERE a.kind = excluded.kind AND a.key = excluded.key)
 RETURNING s.kind, s.key
 
+-- delete_slots --
+-- Slots that the commit requires to be there, and takes away.
+-- part: of put
+DELETE FROM tl.slots AS s
+ USING {{held}}, unnest(:gone_kind::text[], :gone_key::bytea[]) AS n (kind, key)
+ WHERE s.thread = t.thread AND s.thread = :thread AND s.ns = :ns AND s.kind = n.kind AND s.key = n.key
+
 -- drop_thread_terms --
 -- What a thread's metadata no longer says.
 -- part: of put
