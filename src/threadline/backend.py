@@ -1,7 +1,8 @@
 """The Backend port: what a store must do, in rows and bytes. It knows no codec, no framework and no cache.
 
-The rows and the `Batch` of `threadline.batch` are part of it and can be imported from here; then what may be
-asked, and the primitives. A read with a user that is not the owner finds nothing, as if there were no thread.
+The rows and the `Batch` of `threadline.batch`, and what is refused (`threadline.judging`), are part of it and can be
+imported from here; then what may be asked, and the primitives. A read with a user that is not the owner finds nothing,
+as if there were no thread.
 """
 
 from __future__ import annotations
@@ -21,24 +22,25 @@ from threadline.batch import Entry as Entry
 from threadline.batch import EntryPut as EntryPut
 from threadline.batch import Expected as Expected
 from threadline.batch import Head as Head
-from threadline.batch import HeadFacts as HeadFacts
 from threadline.batch import Known as Known
-from threadline.batch import Reason as Reason
-from threadline.batch import Refused as Refused
 from threadline.batch import Slot as Slot
 from threadline.batch import SlotIs as SlotIs
 from threadline.batch import SlotPut as SlotPut
 from threadline.batch import TailIs as TailIs
-from threadline.batch import ThreadFacts as ThreadFacts
 from threadline.batch import ThreadPut as ThreadPut
 from threadline.batch import ThreadRow as ThreadRow
-from threadline.batch import holds as holds
-from threadline.batch import judge as judge
-from threadline.batch import judge_again as judge_again
 from threadline.history.row import ROW_BYTES
 from threadline.history.row import Blob as Blob
 from threadline.history.row import Range as Range
 from threadline.history.row import Row as Row
+from threadline.judging import HeadFacts as HeadFacts
+from threadline.judging import Reason as Reason
+from threadline.judging import Refused as Refused
+from threadline.judging import ThreadFacts as ThreadFacts
+from threadline.judging import holds as holds
+from threadline.judging import judge as judge
+from threadline.judging import judge_again as judge_again
+from threadline.judging import judge_copy as judge_copy
 from threadline.summary import Summary as Summary
 from threadline.texts import check_text
 

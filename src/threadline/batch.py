@@ -1,7 +1,7 @@
 """What crosses the seam between the pipelines and a store: rows, and the `Batch` that writes them.
 
 Read in this order: the rows as they are stored, the `Batch` (the one door for writes) and its parts, what a commit
-answers, and `judge`, the one place that says which writes are refused; every backend decides as it does.
+answers. Which writes are refused says `threadline.judging`.
 
 A thread is named by `thread_key` (16 bytes), a namespace by `ns` (8 bytes). `user` is the canonical owner text.
 """
@@ -9,10 +9,8 @@ A thread is named by `thread_key` (16 bytes), a namespace by `ns` (8 bytes). `us
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Literal, NamedTuple
 
-from threadline.errors import ThreadlineError
 from threadline.history.row import Blob, Range, Row
 
 
@@ -200,21 +198,29 @@ class ThreadPut:
 class CopyFrom:
     """Copy from another thread, in the store and without decoding: the rows that cover `ranges`, the blobs, and every
     entry and slot of the namespace (entries up to `until`, microseconds; None: all). Refused as MISSING unless that
-    thread lives in `incarnation`, and as STALE unless its `gc` and the namespace's `last_version` (None: any) are
-    these: a put since then may have added to the rows that are copied."""
+    thread lives in `incarnation` and is the batch's user's, and as STALE unless its `gc` and the namespace's
+    `last_version` (None: any) are these: a put since then may have added to the rows that are copied.
+
+    `whole`: instead the thread with all of its past, of every namespace, as it stands at the commit: checkpoints under
+    their versions, names and ids, rows, blobs, entries at their positions, slots, whose it is and what is said of it.
+    Of the batch only `thread`'s lineage counts beside it, and it is refused as CONFLICT where its thread is there.
+    `ends` (namespace, version): only these namespaces, each up to that version. What expires is never copied.
+    """
 
     key: bytes
     ns: bytes
     incarnation: bytes
-    gc: int
+    gc: int | None = None
     ranges: tuple[Range, ...] = ()
     blobs: tuple[bytes, ...] = ()
     until: int | None = None
     last_version: int | None = None
+    whole: bool = False
+    ends: tuple[tuple[bytes, int], ...] | None = None
 
     def is_as_read(self, gc: int, last_version: int) -> bool:
         """Whether what is copied is what it was when the copy was computed."""
-        return gc == self.gc and self.last_version in (None, last_version)
+        return self.gc in (None, gc) and self.last_version in (None, last_version)
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,6 +293,11 @@ class Batch:
         return self.renames[0][0] if self.renames else None
 
     @property
+    def copies_all(self) -> bool:
+        """Whether its thread comes into being as the copy of another with all of its past."""
+        return self.copy is not None and self.copy.whole
+
+    @property
     def upkeep(self) -> bool:
         """Whether this is no activity of the thread: its `activity_at` stays."""
         return self.drop is not None or bool(self.forget)
@@ -294,11 +305,10 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """What a commit did. `version` is the one that it wrote, else the first that it named, else
-    None; `seqs` has the position of each entry of the
-    batch, in its order; `removed` counts entries taken away, `popped` are those taken by `pop_entries`, oldest first;
-    `slots` says of each slot of the batch whether it was written. `duplicate`: the `op_id` had been committed
-    before, and this is its result."""
+    """What a commit did. `version` is the one that it wrote, else the first that it named, of a copy with all of its
+    past the head, else None; `seqs` has the position of each entry of the batch, in its order; `removed` counts
+    entries taken away, `popped` are those taken by `pop_entries`, oldest first; `slots` says of each slot of the batch
+    whether it was written. `duplicate`: the `op_id` had been committed before, and this is its result."""
 
     rev: int
     at: int
@@ -309,88 +319,3 @@ class Commit:
     popped: tuple[Entry, ...] = ()
     slots: tuple[bool, ...] = ()
     duplicate: bool = False
-
-
-class Reason(StrEnum):
-    """Why a write was refused."""
-
-    MISSING = "missing"  # No such thread, a deleted one, or another user's: they look alike.
-    CONFLICT = (
-        "conflict"  # The head or the tail is not what the caller expected, or an `ext_id` is taken.
-    )
-    STALE = (
-        "stale"  # What the write was computed from has moved without moving the head: read again.
-    )
-    NAMES = "names"  # Another thread has the same key.
-    FENCED = "fenced"  # A slot is not what the batch requires: a lease was lost.
-
-
-class Refused(ThreadlineError):
-    """A backend refused a batch; nothing of it was written."""
-
-    def __init__(self, reason: Reason, current: int | None = None) -> None:
-        super().__init__(f"the write was refused: {reason.value}")
-        self.reason, self.current = reason, current
-
-
-class ThreadFacts(NamedTuple):
-    """What `judge` must know of a thread's row; `live` is False for the row that a deletion leaves."""
-
-    live: bool
-    names: tuple[str, str, str]
-    user: str | None
-    incarnation: bytes
-    gc: int
-    rev: int
-
-
-class HeadFacts(NamedTuple):
-    """What `judge` must know of a head's row; versions are 0 where there is none."""
-
-    head_version: int = 0
-    last_version: int = 0
-
-
-def holds(required: SlotIs, slot: Slot | None, at: int) -> bool:
-    """Whether a slot that a batch requires is as it says at `at` (microseconds). Pure."""
-    if slot is None or (slot.expires_at is not None and slot.expires_at <= at):
-        return False
-    return slot.payload == required.payload
-
-
-def judge(batch: Batch, thread: ThreadFacts | None, head: HeadFacts, fenced: bool = False) -> None:
-    """Raise `Refused` unless the batch may be committed onto what is there now. `fenced`: a slot that it requires
-    is not as it says. Pure."""
-    live = thread is not None and thread.live
-    if thread is None or not live:
-        if not batch.create or (batch.expected is not None and batch.expected.version > 0):
-            raise Refused(Reason.MISSING)
-    else:
-        if thread.names != batch.names:
-            raise Refused(Reason.NAMES)
-        if batch.user is not None and thread.user != batch.user:
-            raise Refused(Reason.MISSING)
-        if batch.requires is not None and thread.incarnation != batch.requires:
-            raise Refused(Reason.MISSING)
-        if batch.assumes_gc is not None and thread.gc != batch.assumes_gc:
-            raise Refused(Reason.STALE)
-        if batch.assumes_rev is not None and thread.rev != batch.assumes_rev:
-            raise Refused(Reason.STALE)
-    if fenced:
-        raise Refused(Reason.FENCED)
-    if batch.expected is None:
-        return
-    known = batch.expected.incarnation
-    if live and thread is not None and known is not None and thread.incarnation != known:
-        raise Refused(Reason.MISSING)
-    current = head.head_version if live else 0
-    if current != batch.expected.version:
-        raise Refused(Reason.CONFLICT, current)
-    if head.last_version != batch.last_version:
-        raise Refused(Reason.STALE, current)
-
-
-def judge_again(batch: Batch, thread: ThreadFacts) -> None:
-    """Raise `Refused` unless the result of a batch that was committed before may be told to this caller. Pure."""
-    if thread.live and batch.user is not None and thread.user != batch.user:
-        raise Refused(Reason.MISSING)

@@ -19,7 +19,7 @@ ROOT = "threadline"
 
 F0 = {"model", "errors", "summary"}
 F1 = {"clock", "config", "codec", "history", "inline", "loops", "telemetry", "texts"}
-F2 = {"batch", "backend", "cache", "cache_protocol"}
+F2 = {"batch", "judging", "backend", "cache", "cache_protocol"}
 F3 = {"checkpointer"}
 F4 = {"backends", "caches"}
 F5 = {
@@ -49,7 +49,8 @@ MAY_IMPORT: Mapping[str, set[str]] = {
     "loops": {"errors", "clock"},
     "texts": {"errors"},
     "batch": F0 | F1 - {"codec"},
-    "backend": F0 | F1 - {"codec"} | {"batch"},
+    "judging": F0 | F1 - {"codec"} | {"batch"},
+    "backend": F0 | F1 - {"codec"} | {"batch", "judging"},
     "cache": F0 | F1 - {"codec"} | {"batch", "backend"},
     "cache_protocol": F0 | F1 - {"codec"} | {"batch", "backend"},
     # F3 pipelines and F4 implementations meet only in the ports.

@@ -12,9 +12,10 @@ from _pytest.outcomes import Failed
 from threadline import InMemoryCheckpointer
 from threadline.backends import memory, memory_thread
 from threadline.backends.memory import MemoryBackend
-from threadline.batch import Batch, Reason, Refused, judge
+from threadline.batch import Batch
 from threadline.checkpointer import reads, states
 from threadline.codec import searchtext
+from threadline.judging import Reason, Refused, judge
 from threadline.testing import CheckpointerContract, contract_retry, contract_values
 from threadline.testing.faces import Face
 

@@ -40,16 +40,13 @@ from threadline.backend import (
     judge_again,
 )
 from threadline.backends.memory_counts import measure, summarize
+from threadline.backends.memory_past import adopted, check_past, copy, copy_thread, drop
 from threadline.backends.memory_thread import (
-    TRIM_EVERY,
     Space,
     Thread,
     born,
-    check_past,
-    copy,
     covering,
     describe,
-    drop,
     erase,
     facts,
     fenced,
@@ -61,9 +58,9 @@ from threadline.backends.memory_thread import (
     put_checkpoint,
     put_entry,
     put_slot,
+    remember,
     remove_entries,
     stock,
-    trim_journal,
     trim_retired,
 )
 from threadline.errors import ReleasedError
@@ -145,6 +142,13 @@ class MemoryBackend(Backend):
             self._retired.append((at, batch.key))
             trim_retired(self._threads, self._retired, at)
             return commit
+        if batch.copy is not None and batch.copy.whole:
+            source = self._threads[batch.copy.key]
+            copy_thread(source, thread, batch.copy)
+            row = adopted(row, source, batch.thread)
+            version = thread.spaces[batch.ns].head_version if batch.ns in thread.spaces else 0
+            commit = Commit(thread.rev, at, row.incarnation, version or None)
+            return remember(self._threads, self._retired, batch, row, commit)
         space = thread.space(batch.ns, batch.namespace)
         put_checkpoint(space, batch, at)
         if batch.copy is not None:
@@ -163,22 +167,11 @@ class MemoryBackend(Backend):
         written = tuple(put_slot(space, put, at) for put in batch.slots)
         if batch.thread is not None:
             row = describe(thread, row, batch.thread)
-        thread.row = dataclasses.replace(
-            row,
-            rev=thread.rev,
-            gc=row.gc + batch.frees,
-            activity_at=thread.activity_at,
-            message_count=sum(len(each.entries) for each in thread.spaces.values()),
-            checkpoint_count=sum(len(each.checkpoints) for each in thread.spaces.values()),
-        )
+        row = dataclasses.replace(row, gc=row.gc + batch.frees)
         commit = Commit(
             thread.rev, at, row.incarnation, batch.about, seqs, removed, popped, written
         )
-        thread.journal[batch.op_id] = commit
-        if thread.rev % TRIM_EVERY == 0:
-            trim_journal(thread, at)
-            trim_retired(self._threads, self._retired, at)
-        return commit
+        return remember(self._threads, self._retired, batch, row, commit)
 
     # Reading ------------------------------------------------------------------------------------------
 

@@ -13,14 +13,10 @@ from threadline.backend import (
     Blob,
     CheckpointRow,
     Commit,
-    CopyFrom,
-    Drop,
     Entry,
     EntryPut,
     Known,
     Range,
-    Reason,
-    Refused,
     Row,
     Slot,
     SlotPut,
@@ -133,43 +129,6 @@ def put_checkpoint(space: Space, batch: Batch, at: int) -> None:
     space.head_version = space.last_version = checkpoint.version
 
 
-def copy(source: Space, thread: Thread, space: Space, wanted: CopyFrom) -> None:
-    """Copy rows, blobs, entries and slots of another thread's namespace."""
-    for part in wanted.ranges:
-        for key, row in source.rows.items():
-            if row.log == part.log and row.start < part.end and part.start < row.end:
-                space.rows.setdefault(key, row)
-    for address in wanted.blobs:
-        if address in source.blobs:
-            space.blobs.setdefault(address, source.blobs[address])
-    for place, slot in source.slots.items():
-        if slot.expires_at is None:
-            space.slots.setdefault(place, slot)
-    for seq, entry in sorted(source.entries.items()):
-        if wanted.until is None or entry.created_at <= wanted.until:
-            terms = tuple(source.entry_terms[seq])
-            put_entry(thread, space, EntryPut(entry, terms), thread.activity_at)
-
-
-def drop(space: Space, wanted: Drop) -> None:
-    """Take checkpoints, rows and blobs away."""
-    for version in wanted.versions:
-        if version != space.head_version:
-            space.checkpoints.pop(version, None)
-            space.checkpoint_terms.pop(version, None)
-    for place in wanted.rows:
-        space.rows.pop(place, None)
-    later = {
-        address
-        for version, row in space.checkpoints.items()
-        if version > wanted.seen
-        for address in row.blob_refs
-    }
-    for address in wanted.blobs:
-        if address not in later:
-            space.blobs.pop(address, None)
-
-
 def remove_entries(space: Space, batch: Batch) -> tuple[int, tuple[Entry, ...]]:
     """Take entries away as the batch asks; returns how many, and those that were popped."""
     gone = {space.by_id[ext_id] for ext_id in batch.remove_entries if ext_id in space.by_id}
@@ -278,22 +237,6 @@ def trim_retired(
             trim_journal(threads[key], at)
 
 
-def check_past(threads: Mapping[bytes, Thread], batch: Batch, space: Space | None) -> None:
-    """Raise Refused unless the versions to be named are there, and what is to be copied is as it was read."""
-    there = space.checkpoints if space else {}
-    if any(version not in there for version, _ in batch.renames):
-        raise Refused(Reason.CONFLICT, space.head_version if space else 0)
-    if batch.copy is None:
-        return
-    source = threads.get(batch.copy.key)
-    row = source.row if source else None
-    if source is None or row is None or row.incarnation != batch.copy.incarnation:
-        raise Refused(Reason.MISSING)
-    origin = source.spaces.get(batch.copy.ns)
-    if not batch.copy.is_as_read(row.gc, origin.last_version if origin else 0):
-        raise Refused(Reason.STALE)
-
-
 def find(space: Space, at: At | None) -> CheckpointRow | None:
     """The checkpoint of a moment; the head when it is None."""
     if at is None:
@@ -319,6 +262,29 @@ def stock(space: Space) -> Stock:
         Span(row.log, row.start, row.end, len(row.payload)) for _, row in sorted(space.rows.items())
     ]
     return Stock(rows, {blob.id: len(blob.payload) for blob in space.blobs.values()})
+
+
+def remember(
+    threads: Mapping[bytes, Thread],
+    retired: deque[tuple[int, bytes]],
+    batch: Batch,
+    row: ThreadRow,
+    commit: Commit,
+) -> Commit:
+    """A commit is done: count what is there, keep what it is answered with, and now and then forget old ones."""
+    thread = threads[batch.key]
+    thread.row = dataclasses.replace(
+        row,
+        rev=thread.rev,
+        activity_at=thread.activity_at,
+        message_count=sum(len(each.entries) for each in thread.spaces.values()),
+        checkpoint_count=sum(len(each.checkpoints) for each in thread.spaces.values()),
+    )
+    thread.journal[batch.op_id] = commit
+    if thread.rev % TRIM_EVERY == 0:
+        trim_journal(thread, commit.at)
+        trim_retired(threads, retired, commit.at)
+    return commit
 
 
 # What is looked for ---------------------------------------------------------------------------------------

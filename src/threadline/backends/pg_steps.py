@@ -14,7 +14,17 @@ from typing import Any
 
 import asyncpg
 
-from threadline.backend import Batch, Commit, CopyFrom, Entry, Reason, Refused, SlotPut
+from threadline.backend import (
+    Batch,
+    Commit,
+    CopyFrom,
+    Entry,
+    HeadFacts,
+    Reason,
+    Refused,
+    SlotPut,
+    judge_copy,
+)
 from threadline.backends import pg_rows as rows
 from threadline.backends import pg_values
 from threadline.backends.journal import without_popped, write_popped
@@ -92,6 +102,8 @@ class _Steps:
         facts = await commits.facts(connection, batch)
         self._check_locked(batch.key, facts)
         await commits.judge(connection, batch, facts)
+        if batch.copy is not None and batch.copy.whole:
+            return await self._copy_thread(batch.copy, facts)
         if facts is not None and not facts["live"]:
             await self._revive()
         if batch.erase:
@@ -132,32 +144,71 @@ class _Steps:
             raise Raced()
 
     async def _revive(self) -> None:
-        tenant, app, thread_id = self._batch.names
-        names = {"tenant": tenant, "app": app, "thread_id": thread_id}
         user = pg_values.owner_in(self._batch.user, self._commits.sql.user_ids)
         born = {"incarnation": self._batch.incarnation, "now": self._commits.now()}
         await self._do("retire_journal")
-        await self._do("revive_thread", **names, user=user, **born)
+        await self._do("revive_thread", **self._names(), user=user, **born)
+
+    def _names(self) -> dict[str, str]:
+        return dict(zip(("tenant", "app", "thread_id"), self._batch.names, strict=True))
 
     async def _erase(self) -> Commit:
         if self._commits.relaxed:
             await self._do("relax")
         await self._do("erase_content")
         (row,) = await self._do("erase_thread", now=self._commits.now())
-        commit = Commit(row["rev"], row["at"], row["incarnation"])
+        return await self._remember(row)
+
+    async def _remember(self, row: Row, version: int | None = None) -> Commit:
+        """Tell what was done without a put."""
+        commit = Commit(row["rev"], row["at"], row["incarnation"], version)
         done = {"op_id": self._batch.op_id.hex(), "rev": commit.rev, "at": commit.at}
+        done["version"] = version
         await self._do("add_journal", kind=self._batch.kind, **done)
         return commit
 
+    async def _copy_thread(self, source: CopyFrom, facts: Row | None) -> Commit:
+        """Let the thread come into being as a copy of another with all of its past."""
+        if self._commits.relaxed:
+            await self._do("relax")
+        there = await self._source(source)
+        if facts is not None:
+            await self._do("retire_journal")
+        adopted = await self._do(
+            "adopt_thread",
+            **self._names(),
+            source=there["thread"],
+            incarnation=self._batch.incarnation,
+            lineage=self._batch.thread.lineage if self._batch.thread else None,
+            revives=facts is not None,
+            now=self._commits.now(),
+        )
+        if not adopted:
+            raise Raced()
+        ends = source.ends or ()
+        (copied,) = await self._do(
+            "copy_content",
+            source=there["thread"],
+            last_seq=facts["last_seq"] if facts else 0,
+            until=source.until,
+            every=source.ends is None,
+            end_ns=[pg_values.short(ns) for ns, _ in ends],
+            end_version=[version for _, version in ends],
+        )
+        return await self._remember(adopted[0], copied["version"])
+
+    async def _source(self, source: CopyFrom) -> dict[str, Any]:
+        """Where a thread lies that is copied from. Raises Refused."""
+        there = pg_values.place(source.key, source.ns)
+        row = await self._commits.one(self._connection, "commit_facts", **there)
+        self._check_locked(source.key, row)
+        facts, head = rows.facts_of(row) if row is not None else (None, HeadFacts())
+        judge_copy(self._batch, source, facts, head)
+        return there
+
     async def _copy(self, source: CopyFrom, last_seq: int) -> tuple[int, int]:
         """Copy from another thread: how many positions the entries took, and how many are new."""
-        there = pg_values.place(source.key, source.ns)
-        facts = await self._commits.one(self._connection, "commit_facts", **there)
-        self._check_locked(source.key, facts)
-        if facts is None or not facts["live"] or facts["incarnation"] != source.incarnation:
-            raise Refused(Reason.MISSING)
-        if not source.is_as_read(facts["gc"], facts["last_version"]):
-            raise Refused(Reason.STALE)
+        there = await self._source(source)
         origin = {"source": there["thread"], "source_ns": there["ns"]}
         log, start, stop = ([each[n] for each in source.ranges] for n in range(3))
         await self._do("copy_rows", **origin, log=log, start=start, stop=stop)

@@ -11,6 +11,7 @@ from typing import Any
 from threadline.backend import (
     Batch,
     Commit,
+    CopyFrom,
     HeadFacts,
     Reason,
     Refused,
@@ -59,6 +60,8 @@ def apply(db: sqlite3.Connection, batch: Batch, words: Words, now: int) -> Commi
     at = max(now, found.activity_at)
     if batch.erase:
         return _erase(db, batch, found, words, at)
+    if batch.copy is not None and batch.copy.whole:
+        return _copy_thread(db, batch, batch.copy, found, words, at)
     version = _put_state(db, batch, found, at)
     log = EntryLog(db, words, found.id, batch.ns, at)
     taken = sqlite_past.copy(db, batch, found, log, found.last_seq)
@@ -208,6 +211,18 @@ def _erase(db: sqlite3.Connection, batch: Batch, found: Found, words: Words, at:
     commit = Commit(found.rev + 1, at, found.incarnation)
     times = {"at": at, "trim_at": at + JOURNAL_US}
     db.execute(SQL["erase_thread"], {**where, **times, "rev": commit.rev})
+    _remember(db, batch, found.id, commit)
+    return commit
+
+
+def _copy_thread(
+    db: sqlite3.Connection, batch: Batch, source: CopyFrom, found: Found, words: Words, at: int
+) -> Commit:
+    version, moved = sqlite_past.copy_thread(db, batch, source, found, words)
+    commit = Commit(found.rev + 1, at, found.incarnation, version)
+    db.execute(
+        SQL["move_thread"], {"thread": found.id, "rev": commit.rev, "gc": 0, "at": at, **moved}
+    )
     _remember(db, batch, found.id, commit)
     return commit
 

@@ -6,9 +6,18 @@ import json
 import sqlite3
 from typing import Any
 
-from threadline.backend import Batch, CopyFrom, Drop, EntryPut, Reason, Refused
+from threadline.backend import (
+    Batch,
+    CopyFrom,
+    Drop,
+    EntryPut,
+    HeadFacts,
+    Reason,
+    Refused,
+    judge_copy,
+)
 from threadline.backends.journal import without_popped
-from threadline.backends.sqlite_entries import EntryLog
+from threadline.backends.sqlite_entries import EntryLog, Words
 from threadline.backends.sqlite_file import SQL
 from threadline.backends.sqlite_rows import Found, StoredEntry, short
 
@@ -23,12 +32,7 @@ def copy(db: sqlite3.Connection, batch: Batch, found: Found, log: EntryLog, last
     source = batch.copy
     if source is None:
         return 0
-    row = db.execute(SQL["commit_facts"], {"key": source.key, "ns": short(source.ns)}).fetchone()
-    facts = Found(*row) if row else None
-    if facts is None or not facts.live or facts.incarnation != source.incarnation:
-        raise Refused(Reason.MISSING)
-    if not source.is_as_read(facts.gc, facts.last_version):
-        raise Refused(Reason.STALE)
+    facts = _source(db, batch, source)
     where = {
         "thread": found.id,
         "ns": short(batch.ns),
@@ -43,6 +47,49 @@ def copy(db: sqlite3.Connection, batch: Batch, found: Found, log: EntryLog, last
         db.execute(SQL["copy_blob"], {**where, "id": address})
     db.execute(SQL["copy_slots"], where)
     return _copy_entries(db, source, where, log, last_seq)
+
+
+def _source(db: sqlite3.Connection, batch: Batch, source: CopyFrom) -> Found:
+    """The thread that is copied from. Raises Refused."""
+    row = db.execute(SQL["commit_facts"], {"key": source.key, "ns": short(source.ns)}).fetchone()
+    found = Found(*row) if row else None
+    head = found.head() if found else HeadFacts()
+    judge_copy(batch, source, found.thread() if found else None, head)
+    if found is None:
+        raise Refused(Reason.MISSING)
+    return found
+
+
+def copy_thread(
+    db: sqlite3.Connection, batch: Batch, source: CopyFrom, found: Found, words: Words
+) -> tuple[int | None, dict[str, int]]:
+    """Copy another thread with all of its past into one that just came into being: its head in the namespace, and what
+    moves with it. Raises Refused."""
+    facts = _source(db, batch, source)
+    ends = None if source.ends is None else [[short(ns).hex(), last] for ns, last in source.ends]
+    where = {
+        "thread": found.id,
+        "source": facts.id,
+        "incarnation": found.incarnation,
+        "base": found.last_seq,
+        "until": source.until,
+        "ends": None if ends is None else json.dumps(ends),
+    }
+    db.execute(SQL["adopt_thread"], {**where, "lineage": batch.thread and batch.thread.lineage})
+    for what in ("heads", "rows", "blobs", "slots"):
+        db.execute(SQL[f"copy_all_{what}"], where)
+    checkpoints = db.execute(SQL["copy_all_checkpoints"], where).rowcount
+    entries = db.execute(SQL["copy_all_entries"], where).rowcount
+    db.execute(SQL["copy_all_terms"], where)
+    worded = [StoredEntry(*row) for row in db.execute(SQL["find_worded"], where)]
+    words.add(db, [(each.id, words.of(each)) for each in worded])
+    moved = {
+        "last_seq": found.last_seq + facts.last_seq,
+        "messages": entries,
+        "checkpoints": checkpoints,
+    }
+    here = db.execute(SQL["commit_facts"], {"key": batch.key, "ns": short(batch.ns)}).fetchone()
+    return Found(*here).head_version or None, moved
 
 
 def _copy_entries(

@@ -14,6 +14,7 @@ from typing import Any, Self
 from threadline.backend import Backend
 from threadline.cache import Cache, SharedCache
 from threadline.checkpointer.checkpoints import Checkpoints
+from threadline.checkpointer.copying import Copying
 from threadline.checkpointer.counting import Counting
 from threadline.checkpointer.diff_calls import DiffCalls
 from threadline.checkpointer.diffs import Diffs
@@ -113,6 +114,7 @@ class BaseCheckpointer(
         self._erasure = Erasure(self._engine)
         self._redaction = Redaction(self._engine)
         self._past = Past(self._engine, self._reads)
+        self._copying = Copying(self._engine, self._reads)
         self._verifier = Verifier(self._engine)
         self._exporter = Exporter(self._engine)
         self._importer = Importer(self._engine)

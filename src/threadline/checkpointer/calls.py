@@ -6,6 +6,7 @@ from collections.abc import Coroutine, Mapping
 from typing import Any, TypeVar
 
 from threadline.checkpointer.checkpoints import Checkpoints
+from threadline.checkpointer.copying import Copying
 from threadline.checkpointer.counting import Counting
 from threadline.checkpointer.diffs import Diffs
 from threadline.checkpointer.engine import Engine
@@ -39,6 +40,7 @@ class Calls:
     _erasure: Erasure
     _redaction: Redaction
     _past: Past
+    _copying: Copying
     _prunes: Prunes
     _retention: RetentionPolicy | None
     _verifier: Verifier

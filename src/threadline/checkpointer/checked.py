@@ -6,6 +6,7 @@ same ones, with the same error, and nothing is written.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 
 from threadline.batch import Batch
@@ -13,12 +14,20 @@ from threadline.codec.searchtext import is_words
 from threadline.errors import NotStorableError
 from threadline.texts import KEY_BYTES, check_text
 
+#: What a batch that copies a whole thread may say.
+_COPYING = {
+    *("key", "names", "user", "ns", "namespace", "op_id", "kind", "create", "incarnation"),
+    *("requires_slots", "thread", "copy"),
+}
 #: A text, what it is called, and the most bytes that it may have (None: any number).
 Text = tuple[object, str, int | None]
 
 
 def check(batch: Batch) -> None:
-    """Raise NotStorableError for a text that not every store can hold, TypeError for one that is no str. Pure."""
+    """Raise NotStorableError for a text that not every store can hold, TypeError for one that is no str,
+    ValueError for parts that do not go together. Pure."""
+    if batch.copies_all:
+        _check_alone(batch)
     for text, what, most in _texts(batch):
         if text is not None:
             check_text(text, what, most)
@@ -65,6 +74,15 @@ def _slots(batch: Batch) -> Iterator[tuple[str, str]]:
         yield put.slot.kind, put.slot.key
     for required in batch.requires_slots:
         yield required.kind, required.key
+
+
+def _check_alone(batch: Batch) -> None:
+    """Raise ValueError when a batch that copies a whole thread would do something else too."""
+    for field in dataclasses.fields(batch):
+        if field.name not in _COPYING and getattr(batch, field.name) != field.default:
+            raise ValueError(
+                f"a batch that copies a whole thread does nothing else: `{field.name}` is for another one"
+            )
 
 
 def _check_search(search: str | None) -> None:

@@ -310,10 +310,10 @@ class Kinds:
             return self._kinds.get((key, shape))
 
     def copy(self, source: bytes, into: bytes) -> None:
-        """What is known of one address holds for another, which was forked from it."""
+        """What is known of one address, or of all of a thread, holds for another, which was forked from it."""
         with self._lock:
-            for key, shape in [each for each in self._kinds if each[0] == source]:
-                self._kinds[into, shape] = self._kinds[key, shape]
+            for key, shape in [each for each in self._kinds if each[0].startswith(source)]:
+                self._kinds[into + key[len(source) :], shape] = self._kinds[key, shape]
 
     def put(self, key: bytes, shape: str, kind: type) -> None:
         """Remember the class."""

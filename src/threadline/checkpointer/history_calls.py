@@ -57,6 +57,7 @@ class HistoryCalls(Calls):
         thread_id: str,
         *,
         metadata: Mapping[str, Any] | None = None,
+        history: bool = False,
         op_id: str | None = None,
     ) -> Checkpoint:
         """Copy the state that the config points at (the head, or a moment of the past) into a new thread.
@@ -64,8 +65,18 @@ class HistoryCalls(Calls):
         The rows are copied in the store, not through this process; messages of the log up to that moment keep their
         ids, and slots are copied too. The new thread has the owner and the description of the old one and knows where
         it came from (`ThreadInfo.forked_from`); from then on the two share nothing. Returns its first checkpoint.
+
+        history: the whole thread instead, as it stands: every namespace with all of its checkpoints, under their
+        versions and names, the message log and the slots, in one commit whatever the length. Returns the newest
+        checkpoint. The config cannot address the past then, no new checkpoint is made that could have `metadata`, and
+        the new thread must not exist.
+
         Raises ThreadNotFoundError, ValueError when there is no such checkpoint or the new thread has a state already.
         """
+        if history:
+            if metadata is not None:
+                raise ValueError("with history=True no checkpoint is made that metadata belongs to")
+            return await self._copying.fork(read_config(config), thread_id, op_id)
         return await self._past.fork(read_config(config), thread_id, read_metadata(metadata), op_id)
 
     @operation

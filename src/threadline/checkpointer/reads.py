@@ -95,12 +95,14 @@ class Reads:
     async def written(
         self, address: Address, key: bytes, commit: Commit, **said: Any
     ) -> CheckpointRow:
-        """The row of the version that an earlier commit wrote or named. Of one that was pruned since, what is known of
-        it still: its version, the time of that commit, what the call says again (`said`); and it takes 0 bytes."""
+        """The row of the version that an earlier commit wrote or named. Of one that was pruned since, or went with that
+        life of the thread, what is known of it still: its version, the time of that commit, what the call says again
+        (`said`); and it takes 0 bytes."""
         head = await self._engine.backend.read_head(
             key, address.ns_key, address.user, at=At(version=commit.version), content=False
         )
-        if head.checkpoint is not None:
+        same = head.thread is not None and head.thread.incarnation == commit.incarnation
+        if head.checkpoint is not None and same:
             return head.checkpoint
         return CheckpointRow(
             version=commit.version or 0, payload=b"", digest=b"", created_at=commit.at, **said

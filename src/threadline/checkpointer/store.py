@@ -7,7 +7,7 @@ one result for one `op_id`).
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
 from typing import Any, TypeVar, overload
 
 from threadline import clock
@@ -30,8 +30,10 @@ from threadline.backend import (
     ThreadRow,
 )
 from threadline.checkpointer.checked import check
+from threadline.checkpointer.copying import Copying
 from threadline.checkpointer.engine import Engine, refuse
 from threadline.checkpointer.messages import encode_entry
+from threadline.checkpointer.reads import Reads
 from threadline.checkpointer.sync import drain, face, face_iter
 from threadline.checkpointer.walk import each_thread
 from threadline.codec.envelope import Payload, Where
@@ -47,7 +49,7 @@ class Store:
     """`checkpointer.store`: public and stable."""
 
     def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+        self._engine, self._copying = engine, Copying(engine, Reads(engine))
 
     async def abatch(
         self, /, config: Config, kind: str, *, op_id: str | None = None, **parts: Any
@@ -90,7 +92,7 @@ class Store:
         for batch, commit in zip(several, commits, strict=True):
             if batch.erase:
                 await self._engine.copies.erase(batch.key, commit.incarnation)
-            elif batch.checkpoint or batch.merged or batch.frees:
+            elif batch.checkpoint or batch.merged or batch.frees or batch.copies_all:
                 await self._engine.copies.drop(batch.key, batch.ns)
         return commits[0] if isinstance(batches, Batch) else commits
 
@@ -157,6 +159,34 @@ class Store:
         await self._engine.scrub()
         return True
 
+    async def acopy(
+        self,
+        config: Config,
+        thread_id: str,
+        *,
+        ends: Mapping[str, int] | None = None,
+        until: int | None = None,
+        read: Head | None = None,
+        op_id: str | None = None,
+    ) -> Commit:
+        """Copy the config's thread with all of its past into one that does not exist: in the store, in one commit.
+
+        Every namespace comes, as it stands at that moment: checkpoints under their versions, ids and names, rows,
+        blobs, entries, slots (but those that expire); the owner and the description of the thread. The copy knows where
+        it came from; from then on the two share nothing. A version that an earlier life of a deleted thread gave out
+        may be given again by a copy into it, never by a put.
+
+        ends: only these namespaces, each up to a version, which is then its head; until: only entries put up to then,
+        in microseconds. read: a `Head` of the thread, read before what these two say: nothing may have been taken away
+        since.
+
+        Raises ThreadNotFoundError for a missing or foreign thread; ValueError when the new one exists; ConflictError
+        when something was taken away since `read`, or the config's namespace changed all the time.
+        """
+        return await self._copying.copy(
+            read_config(config, write=True), thread_id, op_id, ends=ends, until=until, read=read
+        )
+
     def entry(self, message: Message) -> Entry:
         """A message as an entry of the message log, found and listed like one that `put_messages` put.
 
@@ -216,3 +246,4 @@ class Store:
     read = face(aread)
     scan = face_iter(ascan)
     erase = face(aerase)
+    copy = face(acopy)

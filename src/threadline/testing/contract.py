@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from threadline.testing.contract_copies import CopyContract
 from threadline.testing.contract_history import BasesContract, HistoryContract
 from threadline.testing.contract_messages import (
     DeletedLogContract,
@@ -26,6 +27,7 @@ class CheckpointerContract(
     BasesContract,
     PastContract,
     ForkContract,
+    CopyContract,
     TransferContract,
     MessagesContract,
     RemovalContract,

@@ -57,6 +57,8 @@ CALLS: list[tuple[str, Callable[[Face, Any], Any], Any]] = [
     ("aerase_user", lambda f, c: f.aerase_user(c), ...),
     ("aname_checkpoint", lambda f, c: f.aname_checkpoint(c, "x"), ThreadNotFoundError),
     ("afork", lambda f, c: f.afork(c, "new"), ThreadNotFoundError),
+    ("afork history", lambda f, c: f.afork(c, "new", history=True), ThreadNotFoundError),
+    ("store.acopy", lambda f, c: f.store.acopy(c, "new"), ThreadNotFoundError),
     ("arollback", lambda f, c: f.arollback(c, 1), ThreadNotFoundError),
     ("adiff", lambda f, c: f.adiff(c, 1), ValueError),
     ("aexport", lambda f, c: f.aexport(c, io.BytesIO()), ...),

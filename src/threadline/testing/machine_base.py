@@ -34,7 +34,8 @@ HANDLES, DONE = 8, 8
 
 @dataclass(frozen=True)
 class Done:
-    """A write that was committed: how to call it again, and what it answered."""
+    """A write that was committed: how to call it again, and what it answered. `made`: the life of the version that it
+    wrote or named."""
 
     name: str
     config: dict[str, Any]
@@ -42,6 +43,7 @@ class Done:
     kwargs: dict[str, Any]
     answer: Any
     life: int
+    made: int
     handle: Handle | None
 
 
@@ -131,7 +133,8 @@ class Table(RuleBasedStateMachine):
         thread = self.world.threads.get(config["thread_id"]) or thread
         changed = self.world.commits > commits or (name == "adelete_thread" and model_answer)
         if "op_id" in kwargs and changed and thread is not None:
-            done = Done(name, config, args, kwargs, real, thread.life, handle)
+            made = getattr(model_answer, "life", thread.life)
+            done = Done(name, config, args, kwargs, real, thread.life, made, handle)
             self.done = [*self.done, done][-DONE:]
         return real, model_answer
 

@@ -101,6 +101,19 @@ class PastRules(Table):
         if answers:
             agree_on_checkpoint(*answers)
 
+    @rule(place=places, user=users, into=threads)
+    def copy_with_history(self, place: Place, user: User, into: str) -> None:
+        """A thread is copied with all of its past."""
+        answers = self.write(
+            "afork",
+            config_of(place, user),
+            lambda: self.world.copy(place, user, into),
+            into,
+            history=True,
+        )
+        if answers:
+            agree_on_checkpoint(*answers)
+
     @rule(thread_id=st.none() | threads, user=users, last=st.integers(1, 6), named=st.booleans())
     def prune(self, thread_id: str | None, user: User, last: int, named: bool) -> None:
         """Old versions go; a dry run says the same, and takes nothing."""

@@ -152,11 +152,12 @@ class ThreadRules(Table):
             agree(f"repeated {done.name}", _answer(answer, whole), _answer(done.answer, whole))
 
     def _is_there(self, done: Done) -> bool:
-        """Whether a version that was made has not been pruned: else little more than its number is known."""
+        """Whether a version that was made has not been pruned, and lives: else little more than its number is known."""
         if not isinstance(done.answer, Checkpoint):
             return True
         place = done.answer.thread_id, done.answer.namespace
-        return done.answer.version in self.world.space(place, None).versions
+        there = self.world.space(place, None).versions.get(done.answer.version)
+        return there is not None and there.life == done.made
 
     @precondition(lambda self: self.durable)
     @rule()

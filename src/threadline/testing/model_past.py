@@ -83,6 +83,27 @@ class PastWorld(World):
                 _copied(thread.spaces[place[1]], kept)
         return made
 
+    def copy(self, place: Place, user: User, into: str) -> Version:
+        """Copy a thread with all of its past into one that is not there."""
+        if into == place[0]:
+            raise ValueError
+        version, source = self.found(place, user, None, None), self.threads[place[0]]
+        if into in self.threads and self.seen(into, user) is None:
+            raise ThreadNotFoundError()
+        if into in self.threads:
+            raise ValueError
+        thread = self.open(into, source.owner)
+        thread.spaces, thread.loose = copy.deepcopy(source.spaces), source.loose
+        thread.lineage = Lineage(place[0], place[1], version.version)
+        if source.info is not None:
+            thread.info = source.info.model_copy(update={"thread_id": into})
+        for namespace, space in thread.spaces.items():
+            given = self.last.get((place[0], namespace), 0), self.last.get((into, namespace), 0)
+            self.last[into, namespace] = max(given)
+            for number, kept in space.versions.items():
+                space.versions[number] = dataclasses.replace(kept, life=thread.life)
+        return thread.spaces[place[1]].versions[version.version]
+
     def prune(self, thread_id: str | None, user: User, last: int, named: bool) -> int:
         """Keep the last so many versions of each namespace and, if so, those with a name; how many went."""
         gone = 0

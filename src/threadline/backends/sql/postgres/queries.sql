@@ -415,6 +415,77 @@ SELECT :thread, :ns, :last_seq::bigint + row_number() OVER (ORDER BY f.seq), f.e
        payload = excluded.payload, facts = excluded.facts
 RETURNING e.seq
 
+-- adopt_thread --
+-- A thread comes into being as the copy of another with all of its past (or `revives`): whose it is, what is said of it.
+INSERT INTO tl.threads AS x (thread, thread_key, live, tenant, app, thread_id, owner, incarnation, rev, gc, last_seq, info,
+                             lineage, title, key_id, created_at, activity_at, message_count, checkpoint_count)
+SELECT :thread, :key, true, :tenant, :app, :thread_id, s.owner, :incarnation, 1, 0, s.last_seq, s.info, :lineage, s.title,
+       s.key_id, n.at, n.at, 0, 0
+  FROM tl.threads AS s, (SELECT coalesce(:now::bigint, {{clock}}) AS at) AS n
+ WHERE s.thread = :source
+    ON CONFLICT (thread) DO UPDATE
+   SET live = true, thread_key = excluded.thread_key, tenant = excluded.tenant, app = excluded.app,
+       thread_id = excluded.thread_id, owner = excluded.owner, incarnation = excluded.incarnation, rev = x.rev + 1, gc = 0,
+       last_seq = x.last_seq + excluded.last_seq, info = excluded.info, lineage = excluded.lineage,
+       title = excluded.title, key_id = excluded.key_id,
+       created_at = greatest(excluded.created_at, x.activity_at),
+       activity_at = greatest(excluded.activity_at, x.activity_at)
+ WHERE NOT x.live AND :revives::boolean
+RETURNING x.rev, x.activity_at AS at, x.incarnation
+
+-- copy_content --
+-- Everything that stands under another thread's key, in one statement: of every namespace as it stands, or of those of
+-- `ends` up to a version; entries until then, behind the positions that were ever given out here. The counters of versions
+-- never go back. What expires belongs to the other thread alone.
+WITH h AS (
+         INSERT INTO tl.heads AS x (thread, ns, namespace, head_version, last_version, marks)
+         SELECT :thread, o.ns, o.namespace, coalesce(k.version, o.head_version), coalesce(k.version, o.last_version), o.marks
+           FROM tl.heads AS o
+           LEFT JOIN unnest(:end_ns::bytea[], :end_version::bigint[]) AS n (ns, version) ON n.ns = o.ns
+           LEFT JOIN LATERAL (SELECT coalesce(max(x.version), 0) AS version FROM tl.checkpoints AS x
+                               WHERE x.thread = :source AND x.ns = o.ns AND x.version <= n.version) AS k ON n.ns = o.ns
+          WHERE o.thread = :source AND o.namespace IS NOT NULL AND (:every::boolean OR n.ns IS NOT NULL)
+             ON CONFLICT (thread, ns) DO UPDATE
+            SET namespace = excluded.namespace, head_version = excluded.head_version, marks = excluded.marks,
+                last_version = greatest(x.last_version, excluded.last_version)
+         RETURNING x.ns, x.head_version),
+     c AS (
+         INSERT INTO tl.checkpoints (thread, ns, version, parent_version, base, based, kind, ext_id, name, run_id, op_id,
+                                     refs, blob_refs, digest, key_id, bytes, created_at, terms, payload)
+         SELECT :thread, o.ns, o.version, o.parent_version, o.base, o.based, o.kind, o.ext_id, o.name, o.run_id, o.op_id,
+                o.refs, o.blob_refs, o.digest, o.key_id, o.bytes, o.created_at, o.terms, o.payload
+           FROM h JOIN tl.checkpoints AS o ON o.thread = :source AND o.ns = h.ns
+          WHERE :every OR o.version <= h.head_version
+         RETURNING 1),
+     l AS (
+         INSERT INTO tl.log_rows (thread, ns, log, start, count, kind, key_id, p_start, p_end, payload)
+         SELECT :thread, o.ns, o.log, o.start, o.count, o.kind, o.key_id, o.p_start, o.p_end, o.payload
+           FROM h JOIN tl.log_rows AS o ON o.thread = :source AND o.ns = h.ns),
+     b AS (
+         INSERT INTO tl.blobs (thread, ns, id, key_id, payload)
+         SELECT :thread, o.ns, o.id, o.key_id, o.payload
+           FROM h JOIN tl.blobs AS o ON o.thread = :source AND o.ns = h.ns),
+     e AS (
+         INSERT INTO tl.entries (thread, ns, seq, ext_id, kind, role, digest, search, derived, words, meta, terms, key_id,
+                                 created_at, payload, facts)
+         SELECT :thread, o.ns, :last_seq::bigint + o.seq, o.ext_id, o.kind, o.role, o.digest, o.search, o.derived, o.words,
+                o.meta, o.terms, o.key_id, o.created_at, o.payload, o.facts
+           FROM h JOIN tl.entries AS o ON o.thread = :source AND o.ns = h.ns
+          WHERE :until::bigint IS NULL OR o.created_at <= :until
+         RETURNING 1),
+     s AS (
+         INSERT INTO tl.slots (thread, ns, kind, key, key_id, expires_at, meta, payload)
+         SELECT :thread, o.ns, o.kind, o.key, o.key_id, o.expires_at, o.meta, o.payload
+           FROM h JOIN tl.slots AS o ON o.thread = :source AND o.ns = h.ns
+          WHERE o.expires_at IS NULL),
+     m AS (
+         INSERT INTO tl.thread_terms (thread, term)
+         SELECT :thread, o.term FROM tl.thread_terms AS o WHERE o.thread = :source)
+UPDATE tl.threads AS x
+   SET message_count = (SELECT count(*) FROM e), checkpoint_count = (SELECT count(*) FROM c)
+ WHERE x.thread = :thread
+RETURNING (SELECT nullif(h.head_version, 0) FROM h WHERE h.ns = :ns) AS version
+
 -- rename_checkpoints --
 -- Other names for versions.
 UPDATE tl.checkpoints AS c SET name = n.name
@@ -519,7 +590,7 @@ RETURNING x.rev, x.activity_at AS at, x.incarnation
 
 -- add_journal --
 -- What a commit did that was more than a put.
-INSERT INTO tl.journal (thread, op_id, rev, kind, at) VALUES (:thread, :op_id, :rev, :kind, :at)
+INSERT INTO tl.journal (thread, op_id, rev, kind, at, version) VALUES (:thread, :op_id, :rev, :kind, :at, :version)
 
 -- thread --
 -- The columns of a thread.

@@ -240,6 +240,85 @@ SELECT :thread, :ns, kind, key, key_id, expires_at, meta, payload
   FROM slots WHERE thread = :source AND ns = :source_ns AND expires_at IS NULL
     ON CONFLICT (thread, ns, kind, key) DO NOTHING
 
+-- adopt_thread --
+-- What is said of a thread that is copied with all of its past, and whose it is.
+UPDATE threads
+   SET user = s.user, info = s.info, title = s.title, key_id = s.key_id, lineage = :lineage
+  FROM (SELECT user, info, title, key_id FROM threads WHERE id = :source) AS s
+ WHERE id = :thread
+
+-- copy_all_heads --
+-- Where every namespace stands, or those of `ends` ([hexadecimal, version]) at that version. The counters never go back.
+-- The namespaces of the copy lead everything else: those that a deletion left have no name.
+INSERT INTO heads (thread, ns, namespace, incarnation, head_version, last_version, marks)
+SELECT :thread, x.ns, x.namespace, :incarnation, coalesce(x.kept, x.head_version), coalesce(x.kept, x.last_version), x.marks
+  FROM (SELECT h.*, iif(n.value IS NULL, NULL, (SELECT coalesce(max(c.version), 0) FROM checkpoints AS c
+                                                 WHERE c.thread = :source AND c.ns = h.ns
+                                                   AND c.version <= json_extract(n.value, '$[1]'))) AS kept
+          FROM heads AS h
+          LEFT JOIN json_each(:ends) AS n ON json_extract(n.value, '$[0]') = lower(hex(h.ns))
+         WHERE h.thread = :source AND h.namespace IS NOT NULL AND (:ends IS NULL OR n.value IS NOT NULL)) AS x
+ WHERE true
+    ON CONFLICT (thread, ns) DO UPDATE
+   SET namespace = excluded.namespace, incarnation = excluded.incarnation, head_version = excluded.head_version,
+       last_version = max(last_version, excluded.last_version), marks = excluded.marks
+
+-- copy_all_checkpoints --
+-- Every version of these namespaces, or those up to where they end.
+INSERT INTO checkpoints (thread, ns, version, parent_version, base, kind, ext_id, name, run_id, op_id, refs,
+                         blob_refs, digest, key_id, bytes, created_at, payload)
+SELECT :thread, c.ns, c.version, c.parent_version, c.base, c.kind, c.ext_id, c.name, c.run_id, c.op_id, c.refs,
+       c.blob_refs, c.digest, c.key_id, c.bytes, c.created_at, c.payload
+  FROM heads AS h
+  JOIN checkpoints AS c ON c.thread = :source AND c.ns = h.ns AND (:ends IS NULL OR c.version <= h.head_version)
+ WHERE h.thread = :thread AND h.namespace IS NOT NULL
+
+-- copy_all_rows --
+-- Every row of these namespaces.
+INSERT INTO log_rows (thread, ns, log, start, count, kind, key_id, p_start, p_end, payload)
+SELECT :thread, l.ns, l.log, l.start, l.count, l.kind, l.key_id, l.p_start, l.p_end, l.payload
+  FROM heads AS h
+  JOIN log_rows AS l ON l.thread = :source AND l.ns = h.ns
+ WHERE h.thread = :thread AND h.namespace IS NOT NULL
+
+-- copy_all_blobs --
+-- Every large field of these namespaces.
+INSERT INTO blobs (thread, ns, id, key_id, payload)
+SELECT :thread, b.ns, b.id, b.key_id, b.payload
+  FROM heads AS h
+  JOIN blobs AS b ON b.thread = :source AND b.ns = h.ns
+ WHERE h.thread = :thread AND h.namespace IS NOT NULL
+
+-- copy_all_slots --
+-- Every slot of these namespaces; what expires belongs to the other thread alone.
+INSERT INTO slots (thread, ns, kind, key, key_id, expires_at, meta, payload)
+SELECT :thread, s.ns, s.kind, s.key, s.key_id, s.expires_at, s.meta, s.payload
+  FROM heads AS h
+  JOIN slots AS s ON s.thread = :source AND s.ns = h.ns AND s.expires_at IS NULL
+ WHERE h.thread = :thread AND h.namespace IS NOT NULL
+
+-- copy_all_entries --
+-- Every entry of these namespaces until then, at its position, behind those that were ever given out here.
+INSERT INTO entries (thread, ns, seq, ext_id, kind, role, digest, search, derived, meta, key_id, created_at,
+                     payload, facts)
+SELECT :thread, e.ns, :base + e.seq, e.ext_id, e.kind, e.role, e.digest, e.search, e.derived, e.meta, e.key_id,
+       e.created_at, e.payload, e.facts
+  FROM heads AS h
+  JOIN entries AS e ON e.thread = :source AND e.ns = h.ns AND (:until IS NULL OR e.created_at <= :until)
+ WHERE h.thread = :thread AND h.namespace IS NOT NULL
+
+-- copy_all_terms --
+-- The metadata of what was copied, and of the thread.
+INSERT INTO terms (thread, kind, ns, term, ref)
+SELECT :thread, t.kind, t.ns, t.term, iif(t.kind = 2, :base + t.ref, t.ref)
+  FROM terms AS t
+ WHERE t.thread = :source
+   AND (t.kind = 3
+        OR t.kind = 1 AND EXISTS (SELECT 1 FROM checkpoints AS c
+                                   WHERE c.thread = :thread AND c.ns = t.ns AND c.version = t.ref)
+        OR t.kind = 2 AND EXISTS (SELECT 1 FROM entries AS e
+                                   WHERE e.thread = :thread AND e.ns = t.ns AND e.seq = :base + t.ref))
+
 -- rename_checkpoint --
 -- Another name for a version.
 UPDATE checkpoints SET name = :name WHERE thread = :thread AND ns = :ns AND version = :version
