@@ -22,13 +22,15 @@ from threadline import (
     BaseCheckpointer,
     CorruptionError,
     InMemoryCheckpointer,
+    Message,
     NotStorableError,
     RetentionPolicy,
+    ThreadInfo,
     ThreadNotFoundError,
 )
 from threadline.adapters.langgraph import ThreadlineSaver, reading
 from threadline.adapters.langgraph.document import Document, Inline, Typed, write_document
-from threadline.adapters.langgraph.writes import Task, Write, sealed, task_key
+from threadline.adapters.langgraph.writes import Task, Write, checkpoint_of, sealed, task_key
 from threadline.store import CheckpointQuery, CheckpointRow, Expected, SlotPut, SlotQuery, Where
 
 THREAD = {"app": "langgraph", "thread_id": "t"}
@@ -272,11 +274,69 @@ def test_a_copy_into_a_thread_that_was_deleted_before(saver: ThreadlineSaver) ->
     for number in (1, 2, 3):
         put(saver, number, {"a": number}, thread="copy")
         put(saver, number, {"m": messages(number)}, number - 1 or None)
+    put(saver, 2, {"m": messages(2, 2)}, 1)  # Its slot says under which version.
     saver.delete_thread("copy")
     saver.copy_thread("t", "copy")
     assert everything(saver, "copy") == everything(saver)
+    saver.put_writes(at(3, "copy"), [("a", 1)], "task")  # Of this life, not of the one that ended.
     put(saver, 4, {"m": messages(1, 2, 3, 4)}, 3, thread="copy")
     assert len(everything(saver, "copy")) == 4
+    assert saver.get_tuple(at(2, "copy")).checkpoint["channel_values"] == {"m": messages(2, 2)}  # type: ignore[union-attr]
+
+
+def test_a_copy_is_one_commit_that_reads_nothing(
+    checkpointer: BaseCheckpointer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saver, backend = ThreadlineSaver(checkpointer), checkpointer._engine.backend
+    for number in range(1, 31):
+        put(saver, number, {"m": messages(*range(number))}, number - 1 or None)
+        saver.put_writes(at(number), [("m", messages(number))], "task")
+    calls: list[str] = []
+    for name in ("commit", "read_head", "read_rows", "read_checkpoints", "read_slots"):
+        original = getattr(backend, name)
+
+        async def counted(*a: Any, _name: str = name, _call: Any = original, **k: Any) -> Any:
+            assert _name != "read_head" or k["content"] is False
+            calls.append(_name)
+            return await _call(*a, **k)
+
+        monkeypatch.setattr(backend, name, counted)
+    saver.copy_thread("t", "copy")
+    assert calls == ["read_head", "commit"]
+
+
+def test_a_copy_is_refused_whole(checkpointer: BaseCheckpointer) -> None:
+    saver = ThreadlineSaver(checkpointer)
+    put(saver, 1, {"a": 1})
+    put(saver, 9, {"a": 9}, thread="taken")
+    checkpointer.put_messages({**THREAD, "thread_id": "said"}, [Message.text_message("hello")])
+    before = everything(saver, "taken")
+    for target in ("taken", "said"):
+        with pytest.raises(ValueError, match=f"'{target}' exists already; nothing was copied"):
+            saver.copy_thread("t", target)
+    with pytest.raises(ThreadNotFoundError, match="'none' does not exist"):
+        saver.copy_thread("none", "new")
+    assert everything(saver, "taken") == before
+    assert everything(saver, "said") == everything(saver, "new") == []
+
+
+def test_a_copy_has_the_owner_the_title_and_the_messages(checkpointer: BaseCheckpointer) -> None:
+    saver = ThreadlineSaver(checkpointer, user_key="user", index="m")
+    mine: Any = {"configurable": {**at()["configurable"], "user": "alice"}}
+    checkpoint = {"v": 4, "id": id_of(1), "ts": "", "channel_values": {"m": messages(1, 2)}}
+    checkpoint |= {"channel_versions": {"m": 1}, "versions_seen": {}, "updated_channels": None}
+    saver.put(mine, checkpoint, {}, {"m": 1})  # type: ignore[arg-type]
+    checkpointer.put_thread(THREAD, ThreadInfo(thread_id="t", thread_name="A trip"))
+    saver.copy_thread("t", "copy")
+    there: Any = {"configurable": {**at(thread="copy")["configurable"], "user": "alice"}}
+    assert saver.get_tuple(there) is not None
+    there["configurable"]["user"] = "bob"
+    assert saver.get_tuple(there) is None
+    info = checkpointer.get_thread({**THREAD, "thread_id": "copy"})
+    assert info is not None
+    assert (info.thread_name, info.user_id, info.message_count) == ("A trip", "alice", 2)
+    assert info.forked_from is not None
+    assert (info.forked_from.thread_id, info.forked_from.version) == ("t", 1)
 
 
 def test_the_newest_run_can_be_deleted(saver: ThreadlineSaver) -> None:
@@ -297,6 +357,19 @@ def test_the_newest_run_can_be_deleted(saver: ThreadlineSaver) -> None:
     assert saver.get_tuple(at()) is None
     put(saver, 6, {"m": messages(6)})
     assert [each.checkpoint["id"] for each in saver.list(at())] == [id_of(6)]
+
+
+def test_the_latest_can_be_deleted_when_it_is_not_the_newest(saver: ThreadlineSaver) -> None:
+    for number, run in ((2, "b"), (5, "a"), (3, "b"), (4, "c")):
+        put(saver, number, {"n": number}, run_id=run)
+    saver.delete_for_runs(["a"])
+    latest = saver.get_tuple(at())
+    assert latest is not None
+    assert latest.checkpoint["id"] == id_of(4)
+    put(saver, 1, {"n": 1}, 4, run_id="b")
+    saver.delete_for_runs(["c"])
+    assert saver.get_tuple(at()) == next(saver.list(at()))
+    assert [e.checkpoint["id"] for e in saver.list(at())] == [id_of(n) for n in (3, 2, 1)]
 
 
 def test_pruning_keeps_the_latest_with_its_writes(saver: ThreadlineSaver) -> None:
@@ -645,6 +718,74 @@ def test_a_fork_ends_where_it_was_asked_for(saver: ThreadlineSaver) -> None:
     with pytest.raises(ThreadNotFoundError):
         saver.fork(at(77), "other")
     assert saver.checkpointer.verify({**THREAD, "thread_id": "fork"}).ok
+    slots = saver.checkpointer.store.read({**THREAD, "thread_id": "fork"}, SlotQuery("w"))
+    assert {checkpoint_of(each.key) for each in slots} <= {id_of(n) for n in (1, 2, 3)}
+
+
+def test_a_fork_ends_where_it_was_asked_for_also_with_ids_of_any_form_and_order(
+    saver: ThreadlineSaver,
+) -> None:
+    """Versions are not in the order of ids here, and pending writes stand on checkpoints that are not there."""
+    for id in ("a", "e", "b", "d", "c", "lag"):
+        checkpoint = {"v": 4, "id": id, "ts": "", "channel_values": {"m": messages(1), "id": id}}
+        checkpoint |= {"channel_versions": {"m": 1, "id": id}, "versions_seen": {}}
+        saver.put(at(), checkpoint, {}, {"m": 1, "id": id})  # type: ignore[arg-type]
+    for id in ("b", "cc", "bb", "e"):
+        where: Any = {**at()["configurable"], "checkpoint_id": id}
+        saver.put_writes({"configurable": where}, [("m", messages(2))], "task")
+    before = {e.checkpoint["id"]: e.checkpoint for e in saver.list(at())}
+    for id, kept in (("c", "cba"), ("d", "dcba"), ("a", "a"), ("b", "ba")):
+        where = {**at()["configurable"], "checkpoint_id": id}
+        saver.fork({"configurable": where}, f"fork {id}")
+        found = list(saver.list(at(thread=f"fork {id}")))
+        assert [e.checkpoint for e in found] == [before[each] for each in kept]
+        latest = saver.get_tuple(at(thread=f"fork {id}"))
+        assert latest is not None
+        assert latest.checkpoint == before[id]
+        config = {**THREAD, "thread_id": f"fork {id}"}
+        slots = saver.checkpointer.store.read(config, SlotQuery("w"))
+        writes = [each for each in slots if not each.key.endswith("!")]
+        assert len(writes) == {"a": 0, "b": 1, "c": 2, "d": 3}[id]
+        assert saver.checkpointer.verify(config).ok
+
+
+def test_a_fork_holds_the_messages_until_then(checkpointer: BaseCheckpointer) -> None:
+    saver = ThreadlineSaver(checkpointer, index="m")
+    for number in range(1, 5):
+        put(saver, number, {"m": messages(*range(1, number + 1))}, number - 1 or None)
+    put(saver, 2, {"m": messages(9)}, ns="inner")
+    put(saver, 8, {"m": messages(8, 9)}, ns="inner")
+    saver.fork(at(2), "fork")
+    there = {**THREAD, "thread_id": "fork"}
+    log = checkpointer.list_messages(there)
+    assert [each.message_id for each in log] == ["1", "2"]
+    assert checkpointer.list_messages(there, search="3 says") == []
+    assert checkpointer.verify(there).ok
+    saver.fork(at(), "whole")
+    log = checkpointer.list_messages({**THREAD, "thread_id": "whole"})
+    assert [each.message_id for each in log] == ["1", "2", "3", "4"]
+
+
+def test_a_fork_beside_a_prune_is_computed_again(
+    checkpointer: BaseCheckpointer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saver = ThreadlineSaver(checkpointer)
+    for number in range(1, 6):
+        put(saver, number, {"m": messages(*range(number))}, number - 1 or None, run_id=f"{number}")
+    copy, pruned = checkpointer.store.acopy, ["5", "3"]
+
+    async def late(*args: Any, **how: Any) -> Any:
+        if pruned:
+            await saver.adelete_for_runs([pruned.pop()])
+        return await copy(*args, **how)
+
+    monkeypatch.setattr(checkpointer.store, "acopy", late)
+    saver.fork(at(4), "fork")
+    assert [e.checkpoint["id"] for e in saver.list(at(thread="fork"))] == [
+        id_of(n) for n in (4, 2, 1)
+    ]
+    assert saver.get_tuple(at(thread="fork")) is not None
+    assert checkpointer.verify({**THREAD, "thread_id": "fork"}).ok
 
 
 def test_a_rollback_is_a_new_checkpoint(checkpointer: BaseCheckpointer) -> None:

@@ -110,8 +110,10 @@ def test_threads_are_worked_with(
     assert ours("name", "trip", "asked", "--at", "1") == "version 1 of trip is asked\n"
     assert "no checkpoint 'never'" in ours("name", "trip", "x", "--at", "never", fails=True)
     assert "exists already" in ours("fork", "trip", "trip", fails=True)
-    assert ours("fork", "trip", "before", "--at", "asked") == "before is a fork of trip\n"
-    assert ours("fork", "trip", "copy") == "copy is a fork of trip\n"
+    assert ours("fork", "trip", "before", "--at", "asked") == (
+        "before is a fork of trip at version 1\n"
+    )
+    assert ours("fork", "trip", "copy") == "copy is a fork of trip at version 2\n"
     assert "Where to?" in ours("show", "before")
     assert 'search({"city": "Oslo"})' not in ours("show", "before")
     assert 'search({"city": "Oslo"})' in ours("show", "copy")

@@ -84,6 +84,13 @@ class Grounds:
                 self._late.popitem(last=False)
         self.forget(place, thread=True)
 
+    def born(self, place: Place) -> None:
+        """The thread of a place came into being with checkpoints of its own."""
+        self.forget(place, thread=True)
+        with self._lock:
+            for each in [each for each in self._late if each.thread_id == place.thread_id]:
+                del self._late[each]
+
     def is_late(self, place: Place, checkpoint_id: str) -> bool:
         """Whether a checkpoint belongs to a life of its thread that ended here."""
         with self._lock:

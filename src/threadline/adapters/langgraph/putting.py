@@ -145,16 +145,19 @@ class Puts:
                         changed.append(id)
             ids = changed
 
-    async def unsettle(self, place: Place, staying: Sequence[Found], going: Set[int]) -> None:
+    async def unsettle(
+        self, place: Place, staying: Sequence[Found], going: Set[int], into: Place | None = None
+    ) -> None:
         """Write the slots back of staying checkpoints whose writes another version has, before it goes, or before they
-        go themselves to stand under another version. going: versions."""
+        go themselves to stand under another version. going: versions; into: their copy, which they are written to."""
         for row, _, after, _ in staying:
             settled = settled_on(row, after)
             if settled is None or not going & {row.version, row.version + 1}:
                 continue
             items = [item for r in settled.near for item in await self._reader.items(place, r)]
             for key, content in settled.slots(id_of(row), items).items():
-                await self._put_back(place, key, content, key == start_key(id_of(row)))
+                is_start = key == start_key(id_of(row))
+                await self._put_back(into or place, key, content, is_start)
 
     async def _put_back(self, place: Place, key: str, content: bytes, is_start: bool) -> None:
         """Write a slot again that was settled, with what came to it later."""

@@ -142,7 +142,11 @@ class ThreadlineSaver(ThreadCalls):
                 await self._upkeep.delete_runs(place, wanted, self.serde)
 
     async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
-        """Copy a thread with its whole history into one that does not exist. Raises ValueError when it does."""
+        """Copy a thread with its whole history into one that does not exist: in the store, in one commit.
+
+        The copy has the owner of the thread, its title and the messages of its log. Raises ValueError when the target
+        exists, ThreadNotFoundError when the source does not; nothing is written then.
+        """
         source, target = str(source_thread_id), str(target_thread_id)
         await self._upkeep.copy(self._thread(source), self._thread(target))
 

@@ -37,21 +37,21 @@ class ThreadCalls(Faces):
         """Copy a thread, up to the checkpoint that the config names (default: all of it), into one that does not
         exist; returns the config of its latest checkpoint. From then on the two share nothing.
 
+        It is copied in the store, in one commit. Of the message log (see `index`) comes what was put until then.
         Raises ThreadNotFoundError, ValueError.
         """
         source, id = self._place(config), get_checkpoint_id(config)
-        if await self._reader.get(source, id, SEALED) is None:
-            raise ThreadNotFoundError(
-                f"thread {source.thread_id!r} has no checkpoint {id or 'yet'}"
-            )
         target = source._replace(thread_id=str(thread_id))
+        if id is not None:
+            await self._upkeep.copy_until(source, target, id)
+            await self._collect(target)
+            return config_of(target, id)
+        head = await self._store.aread(source.config)
+        if head.checkpoint is None or head.checkpoint.ext_id is None:
+            raise ThreadNotFoundError(f"thread {source.thread_id!r} has no checkpoint yet")
         await self._upkeep.copy(source, target)
-        for place in await self._places({"configurable": {"thread_id": target.thread_id}}):
-            if id is not None:
-                await self._upkeep.keep_until(place, id)
-        await self._collect(target)
         latest = await self._reader.get(target, None, SEALED)
-        return latest.config if latest else config_of(target, id or "")
+        return latest.config if latest else config_of(target, "")
 
     async def arollback(self, config: Any) -> Any:
         """Make the checkpoint that a config names the latest again, as a new one behind the latest; returns its

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from threadline import ConflictError, RetentionPolicy
+from threadline import ConflictError, RetentionPolicy, ThreadNotFoundError
 from threadline.adapters.langgraph.document import (
     Document,
     Written,
@@ -19,17 +19,17 @@ from threadline.adapters.langgraph.putting import ATTEMPTS, Puts
 from threadline.adapters.langgraph.reading import Reader
 from threadline.adapters.langgraph.spans import BLOB, HEAD, Place
 from threadline.adapters.langgraph.writes import KIND as WRITE
-from threadline.adapters.langgraph.writes import WHERE, again_key
+from threadline.adapters.langgraph.writes import WHERE, again_key, checkpoint_of
 from threadline.store import (
     Blob,
+    CheckpointQuery,
     CheckpointRow,
-    CopyFrom,
     Drop,
     Expected,
     Meta,
-    Range,
     Slot,
     SlotPut,
+    SlotQuery,
     checkpoint_digest,
     decide,
     read_marks,
@@ -61,12 +61,6 @@ class Upkeep:
         found = [each async for each in self._history.walk(place)]
         kept = {id_of(found[0].row)} if found else set()
         await self._remove(place, found, self._gone(found, kept, serde))
-
-    async def keep_until(self, place: Place, id: str) -> None:
-        """Drop every checkpoint with a greater id."""
-        found = [each async for each in self._history.walk(place)]
-        ids = {id_of(each.row) for each in found}
-        await self._remove(place, found, {each for each in ids if each > id})
 
     async def unkept(self, place: Place, policy: RetentionPolicy, serde: Any) -> set[str]:
         """The ids that a policy does not keep, but for those that delta channels are rebuilt from."""
@@ -107,7 +101,14 @@ class Upkeep:
         staying = [each for each in found if id_of(each.row) not in gone]
         doomed = [each.row for each in found if id_of(each.row) in gone]
         head = await self._store.aread(place.config)
-        lifts = head.checkpoint is not None and id_of(head.checkpoint) in gone
+        newest = head.checkpoint.version if head.checkpoint else None
+        told = {
+            id
+            for row, document, *_ in found
+            if row.version == newest
+            for id in (id_of(row), document.top)
+        }
+        lifts = bool(told & gone)  # The newest version, or what it says is the latest.
         if lifts:
             doomed += [each.row for each in staying[:1]]  # It will stand again at the head.
         await self._puts.unsettle(place, staying, {row.version for row in doomed})
@@ -195,60 +196,73 @@ class Upkeep:
     # Copying ------------------------------------------------------------------------------------------------
 
     async def copy(self, source: Place, target: Place) -> None:
-        """Copy a thread, every namespace of it, into a thread that does not exist. Rows, blobs and slots are copied in
-        the store, undecoded."""
-        there = await self._store.aread(target.config)
-        if there.thread is not None:
-            raise ValueError(
-                f"thread {target.thread_id!r} exists already; nothing was copied. Delete it first, or copy elsewhere"
-            )
-        for namespace in await self._store.anamespaces(source.config):
-            await self._copy_namespace(
-                source._replace(namespace=namespace), target._replace(namespace=namespace)
-            )
+        """Copy a thread, every namespace of it, into a thread that does not exist: in the store, undecoded."""
+        await self._store.acopy(source.config, target.thread_id)
+        self._puts.grounds.born(target)
 
-    async def _copy_namespace(self, source: Place, target: Place) -> None:
-        head = await self._store.aread(source.config)
-        there = await self._store.aread(target.config)
-        if head.thread is None:
+    async def copy_until(self, source: Place, target: Place, id: str) -> None:
+        """Copy a thread up to the checkpoint of an id, with the messages of the log until then.
+
+        Raises ThreadNotFoundError.
+        """
+        for _ in range(ATTEMPTS):
+            read = await self._reader.at(source, id)
+            if read.thread is None or read.checkpoint is None:
+                raise ThreadNotFoundError(f"thread {source.thread_id!r} has no checkpoint {id}")
+            ends: dict[str, CheckpointRow] = {}
+            for name in await self._store.anamespaces(source.config):
+                if end := await self._end(source._replace(namespace=name), id):
+                    ends[name] = end
+            try:
+                await self._store.acopy(
+                    source.config,
+                    target.thread_id,
+                    ends={name: row.version for name, row in ends.items()},
+                    until=read.checkpoint.created_at,
+                    read=read,
+                )
+            except ConflictError:
+                continue
+            self._puts.grounds.born(target)
+            for name, row in ends.items():
+                here, there = (each._replace(namespace=name) for each in (source, target))
+                # Only now: a version that came after `row` meanwhile may have taken the writes on it.
+                around = [e for e in await self._history.around(here, row) if e.row == row]
+                await self._puts.unsettle(here, around, {row.version}, there)
+                await self._cut(there, id)
             return
-        found = [each async for each in self._history.walk(source)]
-        found.sort(key=lambda each: each.row.version)
-        marks = read_marks(head.marks)
-        offset = there.last_version
-        ranges = tuple(Range(log, 0, mark.end) for log, mark in enumerate(marks) if mark.end)
-        rows = [each.row for each in found]
-        blobs = tuple(dict.fromkeys(id for row in rows for id in row.blob_refs))
-        named = await self._store.abatch(source.config, "copy")
-        copied = CopyFrom(
-            named.key,
-            named.ns,
-            head.thread.incarnation,
-            head.thread.gc,
-            ranges,
-            blobs,
-            last_version=head.last_version,
-        )
-        commit = await self._store.acommit(
-            await self._store.abatch(
-                target.config, "copy", create=True, marks=head.marks, copy=copied
-            )
-        )
-        expected, last = 0, offset
-        for row in rows:
-            version = row.version + offset
-            parent = row.parent_version + offset if row.parent_version else None
-            await self._commit(
-                target,
-                "copy",
-                expected=Expected(commit.incarnation, expected),
-                last_version=last,
-                marks=head.marks,
-                checkpoint=dataclasses.replace(
-                    row, version=version, parent_version=parent, op_id=b""
-                ),
-            )
-            expected = last = version
+        raise ConflictError(f"thread {source.thread_id!r} changed too often while it was copied")
+
+    async def _end(self, place: Place, id: str) -> CheckpointRow | None:
+        """The newest version of a namespace whose id is not greater."""
+        before: int | None = None
+        while True:
+            query = CheckpointQuery(before=before, limit=STEP)
+            rows = await self._store.aread(place.config, query)
+            for row in rows:
+                if row.ext_id is not None and id_of(row) <= id:
+                    return row
+            if len(rows) < STEP:
+                return None
+            before = rows[-1].version
+
+    async def _cut(self, place: Place, id: str) -> None:
+        """Take away what is left behind an id: checkpoints that are older versions, and slots."""
+        found = [each async for each in self._history.walk(place)]
+        older = {id_of(each.row) for each in found if id_of(each.row) > id}
+        if older:
+            await self._remove(place, found, older)
+        else:
+            await self._puts.keep_writes(place, found)
+        after = ""
+        while True:
+            slots = await self._store.aread(place.config, SlotQuery(WRITE, after=after, limit=STEP))
+            gone = tuple(SlotPut(s, "delete") for s in slots if checkpoint_of(s.key) > id)
+            if gone:
+                await self._commit(place, "prune", slots=gone)
+            if len(slots) < STEP:
+                return
+            after = slots[-1].key
 
 
 def _lifted(survivor: Found | None, newest: Document, last: Document) -> Document:

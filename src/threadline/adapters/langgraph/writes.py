@@ -12,7 +12,7 @@ their place is the input of the run, `!` says that the checkpoint was put again 
 from __future__ import annotations
 
 import hashlib
-from base64 import b64encode
+from base64 import b64decode, b64encode
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -28,10 +28,9 @@ from threadline.store import Near, Range, Slot, Store, Where, expand, shrink
 KIND = "w"
 WHERE = Where("slot", KIND)
 #: Base 64 whose letters are in the order of their values, so that keys are in the order of ids.
-_LETTERS = bytes.maketrans(
-    b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/",
-    b"-0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz",
-)
+_BASE64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+_ORDERED = b"-0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz"
+_LETTERS, _BACK = bytes.maketrans(_BASE64, _ORDERED), bytes.maketrans(_ORDERED, _BASE64)
 _PLAIN, _NEAR = b"\x00", b"\x01"
 #: Below this a slot is not worth writing as a difference, in bytes; items beyond this are not tried.
 _WORTH, MOST = 96, 65536
@@ -128,6 +127,14 @@ def key_of(checkpoint_id: str) -> str:
     if isinstance(packed, bytes):
         return "u" + _letters(packed)
     return f"x{len(checkpoint_id)}:{checkpoint_id}/"
+
+
+def checkpoint_of(key: str) -> str:
+    """The id of the checkpoint whose slot has this key."""
+    if key.startswith("u"):
+        return unpack_id(b64decode(key[1:23].encode().translate(_BACK) + b"=="))
+    size, _, rest = key[1:].partition(":")
+    return rest[: int(size)]
 
 
 def task_key(checkpoint_id: str, task_id: str, index: int = 0) -> str:
