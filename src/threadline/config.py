@@ -87,9 +87,11 @@ def read_config(config: Config, *, thread: bool = True, write: bool = False) -> 
     if not isinstance(config, Mapping):
         raise TypeError(f"config must be a dict, not {type(config).__name__}")
     values = [config.get(key) for key in _KEYS]
+    if thread and values[_THREAD_ID] is None:
+        raise ValueError(_no_thread(config))
     # Whose types are exactly these, equal ones mean the same.
     read = _known if _EXACT.issuperset(map(type, values)) else _read
-    address = read(thread, *values)
+    address = read(*values)
     if (state_class := config.get("state_class")) is not None:
         if not isinstance(state_class, type):
             raise TypeError(f"config['state_class'] must be a class, not {state_class!r}")
@@ -114,11 +116,18 @@ _KEYS = (
     "run_id",
     "lease",
 )
+_THREAD_ID = _KEYS.index("thread_id")
 _EXACT = frozenset({str, int, bool, NoneType})
 
 
+def _no_thread(config: Config) -> str:
+    if "configurable" in config:
+        return "config has no thread_id: a config is flat here, so give what stands under 'configurable'"
+    keys = ", ".join(f"{key!r:.40}" for key in list(config)[:10])
+    return "config has no thread_id" + (f"; its keys are {keys}" if keys else "")
+
+
 def _read(
-    thread: bool,
     version: Any,
     tenant: Any,
     app: Any,
@@ -134,8 +143,6 @@ def _read(
         raise TypeError(f"config['version'] must be an int, not {type(version).__name__}")
     if version is not None and version < 1:
         raise ValueError(f"config['version'] must be 1 or more, not {version}")
-    if thread_id is None and thread:
-        raise ValueError("config has no thread_id")
     address = Address(
         tenant=_scope(tenant, "tenant", SHORT),
         app=_scope(app, "app", SHORT),

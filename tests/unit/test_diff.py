@@ -400,7 +400,7 @@ def test_states_that_are_not_there(checkpointer: BaseCheckpointer) -> None:
     cases: list[tuple[dict[str, Any], Any, str]] = [
         (owned, 2, "thread 't' has no version 2"),
         (owned, 0, "thread 't' has no version 0"),
-        (owned, "x", "thread 't' has no checkpoint with the id or name 'x'"),
+        (owned, "x", "thread 't' has no checkpoint with the version, id or name 'x'"),
         ({**owned, "user_id": "bob"}, 1, "thread 't' has no version 1"),
         ({**owned, "user_id": "bob"}, None, "thread 't' has no state"),
         ({**owned, "namespace": "n"}, 1, "thread 't', namespace 'n', has no version 1"),

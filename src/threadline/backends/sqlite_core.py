@@ -73,7 +73,7 @@ class Core:
             if self._closed:
                 raise ReleasedError()
             if self.info is None:
-                with driver_errors():
+                with driver_errors(self._options.path):
                     self.info = self._open()
             return self.info
 
@@ -127,7 +127,7 @@ class Core:
             reader = self._borrow()
             reader.deadline = deadline
             try:
-                with driver_errors():
+                with driver_errors(self._options.path):
                     return work(reader.db)
             finally:
                 self._give_back(reader)
@@ -140,7 +140,7 @@ class Core:
             if self._free:
                 return self._free.pop()
         try:
-            with driver_errors():
+            with driver_errors(self._options.path):
                 return _Reader(self._options)
         except BaseException:
             with self._back:
@@ -180,7 +180,7 @@ class Core:
             return
         with contextlib.suppress(DeadlineError):
             self._lock.acquire_until(clock.monotonic() + timeout)
-        with driver_errors(), contextlib.closing(self.writer.db):
+        with driver_errors(self._options.path), contextlib.closing(self.writer.db):
             for reader in self._free:
                 reader.db.close()
             if sqlite_file.wal_bytes(self._options.path):

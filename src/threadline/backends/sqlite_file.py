@@ -124,6 +124,11 @@ def checked_path(path: str | os.PathLike[str]) -> str:
         raise ValueError(
             f"{text!r} is no path of a file; for a store in memory use InMemoryCheckpointer()"
         )
+    if "://" in text:  # Not what was given: it may have a password in it.
+        raise ValueError(
+            "path is the address of a store, not a file: for PostgreSQL use PgCheckpointer, "
+            "for a file give its path alone"
+        )
     return os.path.abspath(text)
 
 
@@ -227,20 +232,20 @@ def _code(error: sqlite3.Error) -> int:
     return int(code or 0) & 0xFF
 
 
-def translated(error: BaseException) -> BaseException:
-    """A driver's error as one of ours; any other error as it is."""
+def translated(error: BaseException, path: str) -> BaseException:
+    """A driver's error as one of ours, which names the file; any other error as it is."""
     if not isinstance(error, sqlite3.Error):
         return error
     kind, meaning = _ERRORS.get(_code(error), (ThreadlineError, "SQLite refused a statement"))
-    ours = kind(f"{meaning} ({error})")
+    ours = kind(f"{path}: {meaning} ({error})")
     ours.__cause__ = error
     return ours
 
 
 @contextlib.contextmanager
-def driver_errors() -> Iterator[None]:
-    """Raise what the driver raises inside as `threadline.errors`."""
+def driver_errors(path: str) -> Iterator[None]:
+    """Raise what the driver raises inside about this file as `threadline.errors`."""
     try:
         yield
     except sqlite3.Error as error:
-        raise translated(error) from error
+        raise translated(error, path) from error

@@ -26,20 +26,20 @@ def scrub(path: str, synchronous: str, indexed: bool, timeout: float) -> bool:
     """Merge the word index and empty the WAL. False when a reader of an older moment held the WAL up: what was taken
     away then stays in it until the next checkpoint. timeout: seconds that one step may wait for other writers."""
     lock = FileLock(path + "-lock")
-    with _turn(lock, timeout):
+    with _turn(path, lock, timeout):
         db = sqlite_file.connect(path, synchronous)
     try:
         step = (
             -PAGES
         )  # The first one tells FTS5 to merge everything there is; the others go on with it.
         while indexed:
-            with _turn(lock, timeout):
+            with _turn(path, lock, timeout):
                 if not _merge(db, step):
                     break
             step = PAGES
         patience = clock.monotonic() + PATIENCE
         while True:
-            with _turn(lock, timeout):
+            with _turn(path, lock, timeout):
                 done = sqlite_file.checkpoint(db)
             if done or clock.monotonic() > patience:
                 return done
@@ -47,7 +47,7 @@ def scrub(path: str, synchronous: str, indexed: bool, timeout: float) -> bool:
                 0.01
             )  # Not while the lock is held: the reader may be waiting for nothing else.
     finally:
-        with _turn(lock, timeout):
+        with _turn(path, lock, timeout):
             db.close()
         lock.close()
 
@@ -66,11 +66,11 @@ def _merge(db: sqlite3.Connection, pages: int) -> bool:
 
 
 @contextlib.contextmanager
-def _turn(lock: FileLock, timeout: float) -> Iterator[None]:
+def _turn(path: str, lock: FileLock, timeout: float) -> Iterator[None]:
     """Nobody else writes or checkpoints meanwhile."""
     lock.acquire_until(clock.monotonic() + timeout)
     try:
-        with GATE, driver_errors():
+        with GATE, driver_errors(path):
             yield
     finally:
         lock.release()

@@ -143,7 +143,7 @@ class Writer:
         except Exception as error:  # noqa: BLE001 - the thread outlives every failure; the waiting one hears of it
             self._rollback()
             if first.future.set_running_or_notify_cancel():
-                first.future.set_exception(translated(error))
+                first.future.set_exception(translated(error, self._path))
             return False
         finally:
             self.lock.release()
@@ -203,7 +203,7 @@ class Writer:
         try:
             self.db.execute(SQL["begin_write"])
         except sqlite3.Error as error:
-            job.future.set_exception(translated(error))
+            job.future.set_exception(translated(error, self._path))
             return
         self._write([job])
 
@@ -215,16 +215,15 @@ class Writer:
             # What failed before it changed anything, as what is refused does, leaves the others as they are.
             if alone or not self.db.in_transaction or self.db.total_changes != before:
                 raise
-            failure = translated(error)
+            failure = translated(error, self._path)
             return failure if isinstance(failure, Exception) else error
 
     def _commits(self, job: Job) -> list[Commit]:
         now = self._now_us()
         return [apply(self.db, batch, self._words, now) for batch in job.batches]
 
-    @staticmethod
-    def _failure(error: Exception, job: Job, committing: bool) -> BaseException:
-        failure = translated(error)
+    def _failure(self, error: Exception, job: Job, committing: bool) -> BaseException:
+        failure = translated(error, self._path)
         if not committing or isinstance(failure, StorageFullError):
             return failure
         unknown = OutcomeUnknownError(

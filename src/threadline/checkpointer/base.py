@@ -8,6 +8,7 @@ backends never see each other's insides: a checkpointer is a backend, perhaps a 
 from __future__ import annotations
 
 import asyncio
+import math
 from types import TracebackType
 from typing import Any, Self
 
@@ -90,11 +91,13 @@ class BaseCheckpointer(
     ) -> None:
         if not isinstance(retention, RetentionPolicy | None):
             raise TypeError(f"retention must be a RetentionPolicy, not {type(retention).__name__}")
+        if not isinstance(state_class, type | None):
+            raise TypeError(f"state_class must be a class, not {state_class!r}")
         self._engine = Engine(
             backend,
             cache,
             shared=shared,
-            max_stale=_seconds(max_stale),
+            max_stale=_max_stale(max_stale),
             state_class=state_class,
             require_user=require_user,
             require_base=require_base,
@@ -187,12 +190,23 @@ class BaseCheckpointer(
     health = face(ahealth)
 
 
-def _seconds(max_stale: float) -> float:
-    if isinstance(max_stale, bool) or not isinstance(max_stale, int | float):
-        raise TypeError(f"max_stale must be seconds, not {type(max_stale).__name__}")
-    if not 0 <= max_stale <= MOST_STALE:
-        raise ValueError(f"max_stale must be 0 to {MOST_STALE:.0f} seconds, not {max_stale}")
-    return float(max_stale)
+def _max_stale(value: float) -> float:
+    if not 0 <= _seconds(value, "max_stale") <= MOST_STALE:
+        raise ValueError(f"max_stale must be 0 to {MOST_STALE:.0f} seconds, not {value}")
+    return float(value)
+
+
+def checked_timeout(value: float) -> float:
+    """The seconds in which every call is to end. Raises TypeError, ValueError for what can be none."""
+    if not 0 < _seconds(value, "timeout") < math.inf:
+        raise ValueError(f"timeout must be more than 0 seconds, and finite, not {value}")
+    return float(value)
+
+
+def _seconds(value: float, name: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name} must be seconds, not {type(value).__name__}")
+    return value
 
 
 def _tasks_of(checkpointer: BaseCheckpointer) -> list[asyncio.Task[Any]]:

@@ -320,7 +320,7 @@ def _unknown(address: Address, moment: object) -> ValueError:
             return ValueError(f"{where} has no version {version} of that checkpoint")
         case int(version):
             return ValueError(f"{where} has no version {version}")
-    return ValueError(f"{where} has no checkpoint with the id or name {moment!r}")
+    return ValueError(f"{where} has no checkpoint with the version, id or name {moment!r}")
 
 
 def _damaged(address: Address, version: int, error: CorruptionError) -> CorruptionError:

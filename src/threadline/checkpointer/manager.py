@@ -58,6 +58,10 @@ class CheckpointManager:
         user_id: str | int | None = None,
         tenant: str = "",
     ) -> None:
+        if checkpointer is not None and not hasattr(checkpointer, "store"):
+            raise TypeError(
+                f"checkpointer must be a checkpointer or None, not {type(checkpointer).__name__}"
+            )
         self.session_id = text_id(session_id, "session_id", LONG)
         self.max_checkpoints = _count(max_checkpoints, "max_checkpoints", 1)
         self.compress_after = _count(compress_after, "compress_after", 0)

@@ -40,6 +40,15 @@ NO_TAIL = ((-1, b""),)
 OnDuplicate = Literal["replace", "ignore"]
 
 
+def listed(messages: Iterable[Any]) -> list[Any]:
+    """Messages as a list of its own. Raises TypeError for a single one, which can be gone through as well."""
+    if isinstance(messages, Message | str | bytes | Mapping):
+        raise TypeError(
+            f"messages must be a list of Message objects, not a {type(messages).__name__}"
+        )
+    return list(messages)
+
+
 def encode_entries(
     engine: Engine,
     messages: Iterable[Message],
@@ -52,10 +61,7 @@ def encode_entries(
     """
     if on_duplicate not in ("replace", "ignore"):
         raise ValueError(f'on_duplicate must be "replace" or "ignore", not {on_duplicate!r}')
-    if isinstance(messages, Message | str | bytes | Mapping):
-        raise TypeError(
-            f"messages must be a list of Message objects, not a {type(messages).__name__}"
-        )
+    messages = listed(messages)
     meta = engine.seal(dict(metadata), Where("meta")).data if metadata else None
     puts: dict[str, EntryPut] = {}
     for message in messages:

@@ -152,7 +152,9 @@ class Past:
             lease=None,
         )
         if into.thread_id == source.thread_id:
-            raise ValueError(f"thread {thread_id!r} cannot be forked into itself; use arollback")
+            raise ValueError(
+                f"thread {thread_id!r} cannot be forked into itself; to go back to an old state use rollback"
+            )
         key, new_key = await self._engine.key(source), await self._engine.key(into)
         operation = read_op_id(op_id)
         for _ in range(ATTEMPTS):
@@ -314,7 +316,9 @@ class Past:
             whose = "" if address.user_id is None else f" for user {address.user_id!r}"
             raise ThreadNotFoundError(f"thread {address.thread_id!r} does not exist{whose}")
         if head.checkpoint is None:
-            which = address.version or address.checkpoint_id or address.name or "its head"
+            which = address.version or address.checkpoint_id or address.name
+            if which is None:
+                raise ValueError(f"thread {address.thread_id!r} has no state")
             raise ValueError(f"thread {address.thread_id!r} has no checkpoint {which!r}")
         return head
 

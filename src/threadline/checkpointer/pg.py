@@ -10,7 +10,7 @@ from threadline.backends.pg_sql import Sql
 from threadline.backends.postgres import PostgresBackend
 from threadline.cache import SharedCache
 from threadline.caches.local import LocalCache
-from threadline.checkpointer.base import BaseCheckpointer
+from threadline.checkpointer.base import BaseCheckpointer, checked_timeout
 from threadline.checkpointer.messages import projection
 from threadline.checkpointer.sync import face
 from threadline.codec.envelope import Codec
@@ -75,7 +75,7 @@ class PgCheckpointer(BaseCheckpointer):
             user_ids=user_id_type,
             partitions=partitions,
             create=create,
-            timeout=timeout,
+            timeout=checked_timeout(timeout),
             relaxed=_is_relaxed(durability),
             close_pool=release_resources,
             projection=projection(Codec()),

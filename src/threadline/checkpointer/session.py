@@ -16,6 +16,7 @@ from threadline import clock
 from threadline.checkpointer import handover
 from threadline.checkpointer.engine import Engine
 from threadline.checkpointer.lease import Lease, Strategy
+from threadline.checkpointer.messages import listed
 from threadline.config import read_config
 from threadline.errors import ConflictError, LeaseLostError
 from threadline.history.repair import Repair, find_orphans, repair_messages
@@ -154,7 +155,7 @@ class SessionCore:
     async def append(self, messages: Sequence[Message], *, log: bool = True) -> None:
         """Add messages to the state's `context` and to the message log (unless `log` is False), in one commit whose
         cost is that of what is new. Inside a node they are kept with the node's own checkpoint."""
-        items = list(messages)
+        items = listed(messages)
         await self._append(items, log)
         context = self._context()
         if context is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from threadline.checkpointer.calls import Calls
@@ -32,6 +33,8 @@ class SessionCalls(Calls):
 
         Entering raises LeaseHeldError, and what `aget_state` raises. TypeError and ValueError for bad settings.
         """
+        if not isinstance(config, Mapping | None):
+            raise TypeError(f"config must be a dict, not {type(config).__name__}")
         said = {name: settings.pop(name) for name in _NAMES if name in settings}
         given = {name: value for name, value in said.items() if value is not None}
         return Opening(self, {**(config or {}), **given}, SessionOptions(**settings))

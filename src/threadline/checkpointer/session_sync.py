@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine
 from types import TracebackType
-from typing import Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeVar
 
 from threadline.checkpointer.runs import Session
 from threadline.checkpointer.session import SessionOptions
@@ -66,6 +66,14 @@ class Opening:
 
     def __init__(self, checkpointer: Any, config: dict[str, Any], options: SessionOptions) -> None:
         self._session = Session(checkpointer, config, options)
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> NoReturn:
+            raise AttributeError(
+                f"a session is opened before it has {name!r}: `async with checkpointer.session(config) as session:`, "
+                "or `with` in sync code"
+            )
 
     async def __aenter__(self) -> Session:
         SyncSession(self._session)

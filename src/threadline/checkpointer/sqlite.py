@@ -7,7 +7,7 @@ from typing import Literal
 
 from threadline.backends.sqlite import SqliteBackend
 from threadline.caches.local import LocalCache
-from threadline.checkpointer.base import BaseCheckpointer
+from threadline.checkpointer.base import BaseCheckpointer, checked_timeout
 from threadline.checkpointer.messages import projection
 from threadline.codec.envelope import Codec
 from threadline.history.retention import RetentionPolicy
@@ -38,7 +38,7 @@ class SqliteCheckpointer(BaseCheckpointer):
         backend = SqliteBackend(
             path,
             synchronous="FULL" if durability == "strict" else "NORMAL",
-            timeout=timeout,
+            timeout=checked_timeout(timeout),
             projection=projection(Codec()),
         )
         super().__init__(

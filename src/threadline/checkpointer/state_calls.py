@@ -7,6 +7,7 @@ from typing import Any
 
 from threadline.checkpointer.calls import Calls, read_limit, read_metadata, read_name
 from threadline.checkpointer.handover import take
+from threadline.checkpointer.messages import listed
 from threadline.checkpointer.states import PutOptions
 from threadline.checkpointer.sync import face
 from threadline.config import Config, read_config
@@ -91,9 +92,7 @@ class StateCalls(Calls):
             op_id=op_id,
         )
         address = read_config(config, write=True)
-        if isinstance(messages, Message | str | bytes | Mapping):
-            raise TypeError(f"messages must be a list, not a {type(messages).__name__}")
-        return await self._states.append(address, list(messages), field, options)
+        return await self._states.append(address, listed(messages), field, options)
 
     @operation
     async def aget_state(self, config: Config) -> Any:

@@ -73,7 +73,7 @@ class Shape:
         """The JSON bytes of a field's value, known to come back equal (a plain dict or list with bytes equal
         to `known` was checked when it was first put). Raises NotStorableError, LimitError."""
         if field not in self.fields:
-            return encode(value)
+            return _encode_plain(field, value)
         data, met = encode_typed(value)
         if data == known and not met and type(value) in (dict, list):
             return data
@@ -91,7 +91,7 @@ class Shape:
         """The JSON bytes of each item of a list field, known to come back equal. Those whose bytes are `known` are
         not read back again, if items made of the very same classes were."""
         if field not in self.fields:
-            return [encode(item) for item in items]
+            return [_encode_plain(field, item) for item in items]
         encoded = [encode_typed(item) for item in items]
         proven = self._proven.setdefault(field, set())
         fresh = [
@@ -150,6 +150,13 @@ class Shape:
             raise NotStorableError(
                 f"field {field!r} of {self.kind.__name__} would not come back equal: {_first(error)}"
             ) from None
+
+
+def _encode_plain(field: str, value: Any) -> bytes:
+    try:
+        return encode(value)
+    except NotStorableError as error:
+        raise NotStorableError(f"field {field!r}: {error}") from None
 
 
 def shape_of(kind: Any) -> Shape:

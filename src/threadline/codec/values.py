@@ -12,7 +12,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from functools import lru_cache
@@ -35,8 +35,28 @@ _MODELS = type(BaseModel)
 
 
 def encode(value: object) -> bytes:
-    """The JSON bytes of a plain value. Raises NotStorableError, LimitError."""
-    return _dump(value, None)
+    """The JSON bytes of a plain value. Raises NotStorableError, which says where in the value, LimitError."""
+    try:
+        return _dump(value, None)
+    except NotStorableError as error:
+        if where := _place(value):
+            raise NotStorableError(f"at {where}: {error}") from None
+        raise
+
+
+def _place(value: object) -> str:
+    """Where in a value the first part stands that cannot be stored; looked for again, only when there is one."""
+    parts: Iterable[tuple[Any, Any]] = ()
+    if isinstance(value, dict):
+        parts = value.items()
+    elif isinstance(value, list | tuple):
+        parts = enumerate(value)
+    for key, part in parts:
+        try:
+            _mark(part, None, False, 0)
+        except NotStorableError:
+            return f"[{key!r:.60}]{_place(part)}"
+    return ""
 
 
 def encode_typed(value: object) -> tuple[bytes, list[object]]:
@@ -121,7 +141,7 @@ def _mark(value: Any, met: list[object] | None, careful: bool, depth: int) -> An
         return _mark_typed(value, kind, met, careful, depth)
     raise NotStorableError(
         f"a {kind.__module__}.{kind.__qualname__} in a plain value cannot be stored so that it comes back "
-        "equal; use its plain value, or a pydantic model or dataclass as the state"
+        "equal; use its plain value (a state may be a pydantic model or a dataclass with a field of that type)"
     )
 
 
