@@ -6,7 +6,6 @@ import dataclasses
 import json
 import os
 import re
-import signal
 import sqlite3
 import subprocess
 import sys
@@ -472,7 +471,7 @@ def test_a_broken_pipe_is_quiet(store: Path) -> None:
     for command in (["show", "long"], ["show", "long", "--json"], ["search", "7", "-n", "900"]):
         done = in_a_process("--db", store, *command, after="| head -c 100 >/dev/null")
         assert done.stderr == b""
-        assert done.returncode in (0, 1, 128 + signal.SIGPIPE)
+        assert done.returncode == 0
 
 
 def test_an_encoding_that_lacks_characters(store: Path) -> None:

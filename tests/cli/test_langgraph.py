@@ -52,6 +52,9 @@ def test_checkpoints_come_over_once_and_are_shown(theirs: Path, tmp_path: Path) 
     again = call(tmp_path, "import", "--from", "langgraph-sqlite", theirs, "--json")
     assert json.loads(again.stdout)["checkpoints"] == {"new": 0, "already_there": 2}
     assert "trip" in call(tmp_path, "threads", "--app", "langgraph").output
+    assert "shown with --app langgraph" in call(tmp_path, "threads").output
+    missed = call(tmp_path, "show", "trip")
+    assert "is one of LangGraph's: give --app langgraph" in str(missed.exception)
     shown = call(tmp_path, "show", "trip", "--app", "langgraph").output
     for part in ("version 2", "city: Oslo", "Where to?", 'search({"city": "Oslo"})'):
         assert part in shown
@@ -107,7 +110,7 @@ def test_threads_are_worked_with(
 
     said("import", "--from", "langgraph-sqlite", theirs)
     assert "+ messages[1] (2)" in ours("diff", "trip", "1", "2")
-    assert ours("name", "trip", "asked", "--at", "1") == "version 1 of trip is asked\n"
+    assert ours("name", "trip", "asked", "--at", "1") == "version 1 of trip is named asked\n"
     assert "no checkpoint 'never'" in ours("name", "trip", "x", "--at", "never", fails=True)
     assert "exists already" in ours("fork", "trip", "trip", fails=True)
     assert ours("fork", "trip", "before", "--at", "asked") == (

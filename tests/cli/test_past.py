@@ -48,7 +48,7 @@ def store(tmp_path: Path) -> Path:
 
 def test_the_past_is_worked_with(run: Run, store: Path) -> None:
     """Names, rollbacks and forks, and a tree that shows them."""
-    assert run("name", "trip", "good", "--at", "5").out == "version 5 of trip is good\n"
+    assert run("name", "trip", "good", "--at", "5").out == "version 5 of trip is named good\n"
     assert run("rollback", "trip", "packed").out == (
         "trip is at version 11, which is version 3 again\n"
     )
@@ -141,6 +141,8 @@ def test_an_import_tells_exports_from_conversations(run: Run, store: Path, tmp_p
     run("export", file, "trip")
     talk.write_text('{"thread_id": "a", "messages": [{"role": "user", "content": "hi"}]}\n')
     bad.write_bytes(file.read_bytes().replace(b"message 7", b"message 8"))
+    told = run("import", bad, "--db", tmp_path / "other.db").out
+    assert ("bad lines    0\n" in told, "left out     1 file\n" in told) == (True, True)
     result = run("import", bad, talk, file, file, "--db", tmp_path / "other.db", "--json")
     (told,) = result.lines
     assert result.code == 2
@@ -200,10 +202,12 @@ BAD_INPUT = [
     (["rollback", "trip", "99"], "has no checkpoint '99'"),
     (["rollback", "trip", "3", "--expected", "4"], "is at version 10"),
     (["name", "trip"], "give a NAME"),
-    (["name", "trip", "x", "--remove"], "give a NAME"),
+    (["name", "trip", "x", "--remove"], "or --remove without one"),
     (["name", "trip", "x", "--at", "0"], "has no checkpoint '0'"),
     (["name", "trip", ""], "must not be empty"),
     (["history", "trip", "--name", ""], "must not be empty"),
+    (["--db", "", "history", "trip"], "neither a file nor the address of a store"),
+    (["history", "trip", "--db", ""], "neither a file nor the address of a store"),
     (["prune"], "say what may go"),
     (["prune", "nope", "--keep-last", "1"], "there is no thread 'nope'"),
     (["prune", "trip", "--idle", "1d"], "leave THREAD out"),
@@ -228,6 +232,14 @@ def test_bad_input_is_refused(run: Run, store: Path, args: list[str], reason: st
     assert reason in re.sub(r"\x1b\[[0-9;]*m", "", result.err)
     assert "Traceback" not in result.err
     assert run("history", "trip", "--json").out == before
+
+
+def test_a_name_that_no_checkpoint_has_is_not_called_an_empty_history(
+    run: Run, store: Path
+) -> None:
+    assert run("history", "trip", "--name", "nope").err == (
+        "thread trip has no checkpoint of the name nope\n"
+    )
 
 
 @pytest.mark.parametrize("width", [40, 60, 80])

@@ -32,7 +32,8 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
     try:
         app(args=None if args is None else list(args), prog_name="threadline")
     except SystemExit as end:
-        code = end.code
+        # The framework ends with 1 where whoever read the output has seen enough.
+        code = DONE if isinstance(end.__context__, BrokenPipeError) else end.code
     except BrokenPipeError:
         code = DONE
     except KeyboardInterrupt:

@@ -22,14 +22,13 @@ from threadline import (
     SqliteCheckpointer,
     StateDiff,
 )
-from threadline.cli.options import Call, Refusal, opened
+from threadline.cli.options import LANGGRAPH, Call, Refusal, opened
 from threadline.cli.output import console, jsonable, plain, print_json, say
 
 if TYPE_CHECKING:
     from threadline.adapters.langgraph import ThreadlineSaver
 
-#: The app of LangGraph's threads, and who speaks in its messages.
-LANGGRAPH = "langgraph"
+#: Who speaks in LangGraph's messages.
 _ROLES: Mapping[str, Any] = {"human": "user", "ai": "assistant", "system": "system", "tool": "tool"}
 
 From = Annotated[

@@ -37,7 +37,7 @@ from threadline.cli.conversations import (
     read_lines,
 )
 from threadline.cli.options import App, Db, Json, Place, Refusal, Tenant, opened, settle
-from threadline.cli.output import console, plain, print_json, say
+from threadline.cli.output import console, count_of, plain, print_json, say
 
 STDIN = "-"
 
@@ -329,7 +329,10 @@ def _report(tally: Tally, place: Place, as_json: bool, states: bool) -> None:
         print(f"{name:<12} {new}{more}, {there:,} already there")
     if states or tally.checkpoints_new:
         print(f"{'checkpoints':<12} {tally.checkpoints_new:,} new")
-    print(f"{'bad lines':<12} {len(tally.bad):,}")
+    whole = sum(not bad.line for bad in tally.bad)
+    print(f"{'bad lines':<12} {len(tally.bad) - whole:,}")
+    if whole:
+        print(f"{'left out':<12} {count_of(whole, 'file')}")
     print(f"{'time':<12} {tally.seconds:.2f} s, {tally.rate:,} messages a second")
     print(f"{'store':<12} {plain(str(place))}")
     for bad in tally.bad:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 URL = "THREADLINE_URL"
 _SQLITE_MAGIC = b"SQLite format 3\0"
 _POSTGRES = ("postgresql", "postgres")
+#: The app of the threads of LangGraph's adapter.
+LANGGRAPH = "langgraph"
 #: Seconds for one call of PostgreSQL: `stats` and `verify` read more than a program does.
 _PATIENCE = 60.0
 
@@ -261,14 +263,14 @@ def settle(
 def asked_place(context: typer.Context, db: str | None) -> Place | None:
     """The store that the caller named on the command line, if any."""
     common = Common.of(context)
-    named = db or common.db
-    return place_of(named, "--db", common) if named else None
+    named = common.db if db is None else db
+    return None if named is None else place_of(named, "--db", common)
 
 
 def find_place(common: Common, named: str | None) -> Place:
     """The store: the one that was named, else the environment's, else a file where the platform has user data."""
-    if named or common.db:
-        return place_of(named or common.db or "", "--db", common)
+    if (named := common.db if named is None else named) is not None:
+        return place_of(named, "--db", common)
     if url := os.environ.get(URL):
         return place_of(url, f"${URL}", common)
     return FilePlace(platformdirs.user_data_path("threadline", appauthor=False) / "memory.db")
@@ -287,6 +289,7 @@ def place_of(url: str, source: str, common: Common) -> Place:
         url = rest[1:]
     elif (
         mark
+        or not url  # A variable of a shell that was not set: not the default store.
         or url == ":memory:"
         or "\0" in url
         or (url.lower().startswith(_POSTGRES) and ":" in url)
@@ -334,6 +337,11 @@ def known_thread(memory: BaseCheckpointer, call: Call, thread_id: str) -> Thread
         app = "".join(
             f" in {key} {call.config[key]!r}" for key in ("tenant", "app") if call.config[key]
         )
+        elsewhere = call.thread(thread_id, app=LANGGRAPH)
+        if not call.config["app"] and memory.get_thread(elsewhere) is not None:
+            raise Refusal(
+                f"thread {thread_id!r}{whose} is one of LangGraph's: give --app {LANGGRAPH}"
+            )
         raise Refusal(
             f"there is no thread {thread_id!r}{whose}{app} in {call.place}; `threadline threads` lists those there are"
         )

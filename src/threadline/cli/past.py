@@ -12,13 +12,13 @@ from rich.text import Text
 from threadline import Checkpoint, StateDiff, ThreadInfo
 from threadline.checkpointer import BaseCheckpointer
 from threadline.cli.bringing import (
-    LANGGRAPH,
     langgraph_diff,
     langgraph_fork,
     langgraph_found,
     langgraph_rollback,
 )
 from threadline.cli.options import (
+    LANGGRAPH,
     App,
     At,
     Call,
@@ -81,12 +81,18 @@ def history(
         )
         return
     if not found:
-        say(f"thread {plain(thread)} has no checkpoints; `threadline show` prints its messages")
+        say(_nothing(thread, name))
         return
     # Checkpoints of one name are a list: what lies between them is left out.
     drawn: Iterable[Drawn] = draw(found) if name is None else (Drawn("", each) for each in found)
     _print_tree([_row(each, forks) for each in drawn])
     _print_origin(info, found[-1])
+
+
+def _nothing(thread: str, name: str | None) -> str:
+    if name is not None:
+        return f"thread {plain(thread)} has no checkpoint of the name {plain(name)}"
+    return f"thread {plain(thread)} has no checkpoints; `threadline show` prints its messages"
 
 
 def _print_tree(rows: list[list[str]]) -> None:
@@ -278,7 +284,8 @@ def name(
 ) -> None:
     """Give a checkpoint a name; several may share one. A name protects it from pruning."""
     if (name is None) != remove:
-        raise Refusal("give a NAME, or --remove to take one away")
+        told = "" if name is None else "without one: --at says of which checkpoint"
+        raise Refusal(f"give a NAME, or --remove {told or 'to take one away'}")
     call = settle(context, db, as_json, user, tenant, app)
     with call.store() as memory, refusals():
         known_thread(memory, call, thread)
@@ -289,7 +296,7 @@ def name(
     if call.as_json:
         print_json(named.to_dict())
         return
-    called = "has no name" if named.name is None else f"is {one_line(named.name)}"
+    called = "has no name" if named.name is None else f"is named {one_line(named.name)}"
     _done(f"version {named.version} of {one_line(thread)} {called}")
 
 

@@ -9,6 +9,7 @@ import typer
 
 from threadline import ThreadInfo
 from threadline.cli.options import (
+    LANGGRAPH,
     App,
     Db,
     Json,
@@ -60,7 +61,7 @@ def threads(
         print_json_lines(found)
         return
     if not found:
-        say("no threads" if not (search or wanted or user) else "no thread matches")
+        say(_nothing(call.config["app"], bool(search or wanted or user)))
         return
     columns = [
         Column("id", whole=True, style="cyan"),
@@ -71,6 +72,14 @@ def threads(
         Column("last activity"),
     ]
     print_table(columns, map(_thread_row, found))
+
+
+def _nothing(app: str, asked: bool) -> str:
+    if asked:
+        return "no thread matches"
+    return (
+        "no threads" if app else f"no threads (those of LangGraph are shown with --app {LANGGRAPH})"
+    )
 
 
 def _thread_row(info: ThreadInfo) -> list[str]:

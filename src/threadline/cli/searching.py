@@ -24,7 +24,7 @@ from threadline.cli.options import (
     known_thread,
     settle,
 )
-from threadline.cli.output import console, one_line, print_indented, print_json_lines, say
+from threadline.cli.output import console, count_of, one_line, print_indented, print_json_lines, say
 
 #: How much of a message is shown around its match, in characters.
 BEFORE, AROUND = 40, 160
@@ -83,7 +83,7 @@ def search(
     if not hits:
         say("nothing found")
     elif len(hits) == limit:
-        say(f"the newest {limit} hits; --limit N shows more")
+        say(f"the newest {count_of(limit, 'hit')}; --limit N shows more")
 
 
 def _hits(

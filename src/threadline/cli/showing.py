@@ -21,8 +21,9 @@ from threadline import (
     ToolResultBlock,
 )
 from threadline.checkpointer import BaseCheckpointer
-from threadline.cli.bringing import LANGGRAPH, langgraph_checkpoint
+from threadline.cli.bringing import langgraph_checkpoint
 from threadline.cli.options import (
+    LANGGRAPH,
     App,
     At,
     Call,

@@ -12,9 +12,10 @@ import typer
 from rich.text import Text
 
 from threadline import PruneReport, RetentionPolicy
-from threadline.cli.bringing import LANGGRAPH, langgraph_prune
+from threadline.cli.bringing import langgraph_prune
 from threadline.cli.charts import write_charts
 from threadline.cli.options import (
+    LANGGRAPH,
     App,
     Call,
     Db,
