@@ -54,18 +54,14 @@ SELECT 'function', p.proname, pg_get_functiondef(p.oid), NULL, NULL, NULL, NULL,
   FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname = $1
 """
 #: What the store knows of itself, but for its salt and the time.
-KNOWN = (
-    "SELECT * FROM \"{0}\".threadline_store WHERE key <> 'salt' ORDER BY key",
-    'SELECT version, name, checksum FROM "{0}".threadline_migrations ORDER BY version',
-)
+KNOWN = "SELECT key, value FROM \"{0}\".threadline_store WHERE key <> 'salt' ORDER BY key"
 
 
 async def catalog(dsn: str, schema: str) -> list[tuple[Any, ...]]:
     connection = await asyncpg.connect(dsn)
     try:
         found = [tuple(row) for row in await connection.fetch(CATALOG, schema)]
-        for query in KNOWN:
-            found += [tuple(row) for row in await connection.fetch(query.format(schema))]
+        found += [tuple(row) for row in await connection.fetch(KNOWN.format(schema))]
         return sorted(found, key=repr)
     finally:
         await connection.close()
@@ -189,9 +185,7 @@ async def test_eight_processes_set_up_at_once(pg_dsn: str) -> None:
 async def test_a_newer_schema_is_refused(pg_dsn: str) -> None:
     async with PgCheckpointer(pg_dsn) as memory:
         await memory.aput_state({"thread_id": "t"}, {"n": 1})
-    later = (
-        "INSERT INTO threadline_migrations (version, name, checksum) VALUES (99, 'later', '\\x00')"
-    )
+    later = "INSERT INTO threadline_store (key, value) VALUES ('migration 99', 'later 00')"
     await execute(pg_dsn, later)
     before = await catalog(pg_dsn, "public")
     for create in (True, False):
@@ -204,7 +198,8 @@ async def test_a_newer_schema_is_refused(pg_dsn: str) -> None:
 async def test_an_altered_migration_is_refused(pg_dsn: str) -> None:
     async with PgCheckpointer(pg_dsn):
         pass
-    await execute(pg_dsn, "UPDATE threadline_migrations SET checksum = '\\x00' WHERE version = 1")
+    altered = "UPDATE threadline_store SET value = 'initial 00' WHERE key = 'migration 1'"
+    await execute(pg_dsn, altered)
     with pytest.raises(SchemaError, match=r"migration 1 \(initial\)"):
         await PgCheckpointer(pg_dsn).asetup()
 
@@ -341,7 +336,7 @@ async def test_the_least_rights_are_those_of_the_page(
     for forbidden in (
         "CREATE SCHEMA other", "CREATE TABLE public.t (x int)", "CREATE TABLE agent.t (x int)",
         "TRUNCATE agent.threadline_threads", "DROP TABLE agent.threadline_slots",
-        "UPDATE agent.threadline_migrations SET version = 9", "DELETE FROM agent.threadline_store",
+        "UPDATE agent.threadline_store SET value = '9'", "DELETE FROM agent.threadline_store",
         "ALTER TABLE agent.threadline_slots ADD x int",
     ):  # fmt: skip
         await refused(mine, forbidden)

@@ -15,7 +15,7 @@ from threadline.backends import sqlfile
 from threadline.backends.pg_sql import FEW, PARTS, Parts, Sql, Statement, checked_schema
 
 #: Statements that are no queries of our tables.
-_UTILITY = {"create_migrations"}
+_UTILITY = {"create_store"}
 QUERIES = {name: query for name, query in sqlfile.load("postgres").items() if not query.is_part}
 
 

@@ -56,7 +56,7 @@ def checked_partitions(partitions: int | None) -> int | None:
 def script(sql: Sql, partitions: int = 0) -> str:
     """All migrations as one SQL text, for those who run DDL by hand. Raises ValueError."""
     partitions = checked_partitions(partitions) or 0
-    begin = [f'CREATE SCHEMA IF NOT EXISTS "{sql.schema}";', sql["create_migrations"].text + ";"]
+    begin = [f'CREATE SCHEMA IF NOT EXISTS "{sql.schema}";', sql["create_store"].text + ";"]
     steps = _written_steps(sql, migrate.read(store="postgres"), partitions)
     return _in_one([*begin, *steps, _written_out(sql["add_facts"], _facts(sql, partitions))])
 
@@ -111,7 +111,7 @@ def _partitioned(text: str, partitions: int) -> Iterator[str]:
 
 async def _applied(connection: Connection, sql: Sql) -> list[tuple[Any, ...]]:
     """What was applied: (version, name, checksum), in order; nothing where there is no store."""
-    ((there,),) = await _do(connection, sql, "has_store", migrations=sql.table("migrations"))
+    ((there,),) = await _do(connection, sql, "has_store", store=sql.table("store"))
     return [tuple(row) for row in await _do(connection, sql, "read_migrations")] if there else []
 
 
@@ -128,7 +128,7 @@ async def _apply(
     if applied := await _applied(connection, sql):
         partitions = int((await _stored_facts(connection, sql))["partitions"])
     else:
-        await connection.execute(sql["create_migrations"].text)
+        await connection.execute(sql["create_store"].text)
     for step in migrate.pending(applied, steps):
         for text in statements(step, sql, partitions):
             await connection.execute(text)

@@ -14,7 +14,7 @@ SELECT 1
 -- has_store --
 -- Whether anything was ever migrated here.
 -- scan: the catalog
-SELECT to_regclass(:migrations) IS NOT NULL
+SELECT to_regclass(:store) IS NOT NULL
 
 -- has_schema --
 -- Whether the schema is there.
@@ -25,32 +25,37 @@ SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = :schema)
 -- One migrates at a time; the lock ends with the transaction.
 SELECT pg_advisory_xact_lock(hashtextextended('threadline ' || :schema, 0))
 
--- create_migrations --
--- The list of what was applied.
-CREATE TABLE IF NOT EXISTS tl.migrations (
-    version integer PRIMARY KEY, name text NOT NULL, checksum bytea NOT NULL, at timestamptz NOT NULL DEFAULT now()
+-- create_store --
+-- What is true of the store (the salt of its keys, its kind of user ids, its partitions), and what was applied to it. One
+-- table, and no value that could be put out of line: each table takes 40 KB and more, whatever is in it.
+CREATE TABLE IF NOT EXISTS tl.store (
+    key varchar(50) COLLATE "C" PRIMARY KEY, value varchar(200) NOT NULL, at timestamptz NOT NULL DEFAULT now()
 )
 
 -- read_migrations --
 -- What was applied, in order.
 -- scan: a handful of rows
-SELECT version, name, checksum FROM tl.migrations ORDER BY version
+SELECT substr(key, 11)::integer AS version, split_part(value, ' ', 1) AS name,
+       decode(split_part(value, ' ', 2), 'hex') AS checksum
+  FROM tl.store WHERE key LIKE 'migration %' ORDER BY 1
 
 -- add_migration --
 -- Remember that it was applied.
-INSERT INTO tl.migrations (version, name, checksum) VALUES (:version, :name, :checksum)
+INSERT INTO tl.store (key, value)
+VALUES ('migration ' || :version::integer, :name::text || ' ' || encode(:checksum::bytea, 'hex'))
 
 -- add_facts --
 -- What is true of the store, said once: the salt of its keys is made by the server.
 INSERT INTO tl.store (key, value)
-VALUES ('salt', uuid_send(gen_random_uuid())), ('user_ids', convert_to(:user_ids::text, 'UTF8')),
-       ('partitions', convert_to(:partitions::text, 'UTF8'))
+VALUES ('salt', encode(uuid_send(gen_random_uuid()), 'hex')), ('user_ids', :user_ids::text),
+       ('partitions', :partitions::text)
     ON CONFLICT (key) DO NOTHING
 
 -- read_facts --
 -- What was said of the store.
 -- scan: a handful of rows
-SELECT key, value FROM tl.store
+SELECT key, CASE WHEN key = 'salt' THEN decode(value, 'hex') ELSE convert_to(value, 'UTF8') END AS value
+  FROM tl.store WHERE key NOT LIKE 'migration %'
 
 -- relax --
 -- This commit need not be on the disk when it returns.

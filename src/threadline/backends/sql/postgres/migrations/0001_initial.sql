@@ -2,15 +2,9 @@
 -- first 8 of them as a number (thread), so that the tables can be hash-partitioned by it, or distributed. `ns` is the
 -- 8-byte key of a namespace, '' for the default. `tl.` is the schema and the prefix of our tables; `owner_type` the type
 -- of user ids; what stands behind `by thread` are the storage parameters of a table, or of each of its partitions.
--- Read in this order: store, threads, heads; then what a head leads to: checkpoints, log_rows, blobs; then the message
+-- Read in this order: threads, heads; then what a head leads to: checkpoints, log_rows, blobs; then the message
 -- log: entries; then slots and the journal. NULL is the common case wherever it saves bytes. `ext_id` is UTF-8, but for
 -- hexadecimal ids and UUIDs, which are half as long (see pg_values). Times are microseconds.
-
--- What is true of the store: the salt of its keys, its kind of user ids, its partitions.
-CREATE TABLE tl.store (
-    key text PRIMARY KEY,
-    value bytea NOT NULL
-);
 
 -- A thread. Two whose keys begin alike cannot both be there: the second is refused, since names are compared. Deletion
 -- leaves the row with live = false and without names: the retired incarnation, rev and last_seq stay, so that one created
