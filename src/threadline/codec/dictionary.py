@@ -5,8 +5,25 @@ a format number of its own).
 
 from __future__ import annotations
 
-#: Pieces of our JSON, the rarer first: zstd reaches the end of a dictionary with the shortest offsets.
+#: Pieces of the messages that LangGraph gives (msgpack), and of our JSON, the rarer first: zstd reaches the end of a
+#: dictionary with the shortest offsets.
 WORDS_1 = (
+    b"\x05\x94\xbelangchain_core.messages.system\xadSystemMessage\x86\xa7content\xda"
+    b"\x05\x94\xbclangchain_core.messages.tool\xabToolMessage\x89\xa7content\xda\xa4type\xa4tool\xa4name\xa2id\xd9$"
+    b"\xactool_call_id\xa5call_\xa8artifact\xc0\xa6status\xa7success\xb3model_validate_json"
+    b"\x05\x94\xbalangchain_core.messages.ai\xa9AIMessage\x89\xa7content\xa0\xb1additional_kwargs\x81\xa7refusal\xc0"
+    b"\xb1response_metadata\x88\xabtoken_usage\x85\xb1completion_tokens\xadprompt_tokens\xcd\x03\xactotal_tokens\xcd\x04"
+    b"\xb9completion_tokens_details\x84\xbaaccepted_prediction_tokens\x00\xacaudio_tokens\x00\xb0reasoning_tokens\x00"
+    b"\xbarejected_prediction_tokens\x00\xb5prompt_tokens_details\x82\xacaudio_tokens\x00\xadcached_tokens\x00"
+    b"\xaemodel_provider\xa6openai\xaamodel_name\xb2system_fingerprint\xa3fp_\xa2id\xa9chatcmpl-\xacservice_tier\xa7default"
+    b"\xadfinish_reason\xa4stop\xaatool_calls\xa8logprobs\xc0\xa4type\xa2ai\xa4name\xc0\xa2id\xd9.lc_run--\xaatool_calls\x91"
+    b"\x84\xa4name\xa4args\x81\xa5query\xa2id\xa5call_\xa4type\xa9tool_call\xb2invalid_tool_calls\x90\xaeusage_metadata\x85"
+    b"\xacinput_tokens\xcd\x03\xadoutput_tokens\xactotal_tokens\xcd\x04\xb3input_token_details\x82\xa5audio\x00"
+    b"\xaacache_read\x00\xb4output_token_details\x82\xa5audio\x00\xa9reasoning\x00\xb3model_validate_json"
+    b"\x05\x94\xbalangchain_core.messages.ai\xa9AIMessage\x89\xa7content\xda\x01\xb1additional_kwargs\x80\xb1response_metadata"
+    b"\x80\xa4type\xa2ai\xa4name\xc0\xa2id\xd9$\xaatool_calls\x90\xb2invalid_tool_calls\x90\xaeusage_metadata\xc0"
+    b"\xb3model_validate_json,\xc8\x01\x05\x94\xbdlangchain_core.messages.human\xacHumanMessage\x86\xa7content\xda\x01"
+    b"\xb1additional_kwargs\x80\xb1response_metadata\x80\xa4type\xa5human\xa4name\xc0\xa2id\xd9$\xb3model_validate_json"
     b'{"url":"https://example.com/","file_id":null,"index":0,"title":""}],"annotations":[{"url":"'
     b'{"type":"image","media":{"kind":"url","url":"https://"},"alt_text":""}{"type":"audio","media":{"kind":"data",'
     b'"data_base64":"","mime_type":"application/pdf"}{"type":"document","media":{"kind":"file_id","file_id":"file-'
