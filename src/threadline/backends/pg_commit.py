@@ -127,6 +127,7 @@ class Commits:
                 "relaxed": self.relaxed,
                 "head": expected is not None and bool(expected.version or batch.last_version),
                 "fence": bool(batch.requires_slots) and not judged,
+                "said": said is not None,
                 "checkpoint": batch.checkpoint is not None,
                 "rows": len(batch.rows) + len(batch.merged),
                 "merged": len(batch.merged),
@@ -144,23 +145,21 @@ class Commits:
     ) -> list[Any]:
         """What the statement of a batch is given; see `put`."""
         kept, _ = rows.folded(batch.entries)
-        parameters = {
-            "taken": 0,
-            "messages": 0,
-            "checkpoints": int(batch.checkpoint is not None),
-            "entry_count": len(kept),
-            "removed": None,
-            "popped": None,
-            "slots_done": None,
-            **rows.thread_parameters(batch, self.sql.user_ids, self.now()),
-            **rows.checkpoint_parameters(batch),
-            **(rows.row_parameters(batch) if batch.rows or batch.merged else {}),
-            **(rows.blob_parameters(batch) if batch.blobs else {}),
-            **(rows.entry_parameters(kept, self.projected) if kept else {}),
-            **(rows.slot_parameters(batch) if batch.slots else {}),
-            **(rows.fence_parameters(batch) if batch.requires_slots else {}),
-            **steps,
-        }
+        parameters = rows.thread_parameters(batch, self.sql.user_ids, self.now())
+        parameters |= {"taken": 0, "messages": 0, "entry_count": len(kept)}
+        parameters |= {"removed": None, "popped": None, "slots_done": None}
+        parameters |= rows.checkpoint_parameters(batch)
+        if batch.rows or batch.merged:
+            parameters |= rows.row_parameters(batch)
+        if batch.blobs:
+            parameters |= rows.blob_parameters(batch)
+        if kept:
+            parameters |= rows.entry_parameters(kept, self.projected)
+        if batch.slots:
+            parameters |= rows.slot_parameters(batch)
+        if batch.requires_slots:
+            parameters |= rows.fence_parameters(batch)
+        parameters |= steps
         if judged:
             parameters |= dict.fromkeys(("requires", "known", "assumes_gc", "assumes_rev"))
         return statement.arguments(parameters)

@@ -81,10 +81,11 @@ def checkpoint_parameters(batch: Batch) -> dict[str, Any]:
     """What a put says of its checkpoint."""
     row = batch.checkpoint
     if row is None:
-        return {"version": None}
+        return {"version": None, "checkpoints": 0}
     parent, based = row.parent_version or 0, row.base == row.parent_version
     return {
         "version": row.version,
+        "checkpoints": 1,
         "parent_version": None if parent == row.version - 1 else parent,
         "base": None if based else row.base,
         "based": None if based else False,

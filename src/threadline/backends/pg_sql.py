@@ -71,8 +71,8 @@ FEW = 2
 
 
 class Parts(NamedTuple):
-    """What the statement of a put has to hold: names of `PARTS`, and "head" (there is one already), "fence" and
-    "relaxed"; and of parts that are few rows, how many."""
+    """What the statement of a put has to hold: names of `PARTS`, and "head" (there is one already), "said" (something
+    of the thread), "fence" and "relaxed"; and of parts that are few rows, how many."""
 
     names: frozenset[str]
     few: tuple[tuple[str, int], ...] = ()
@@ -94,6 +94,7 @@ _NOTHING = {
     "entries": {"fresh": "0", "first_seq": "NULL", "seqs": "NULL"},
     "slots": {"slots": ":slots_done::boolean[]"},
     "fence": {"fence": "true"},
+    "said": {"said": "", "active": "{{active_now}}"},
 }
 
 
@@ -168,8 +169,9 @@ def _texts() -> dict[str, str]:
 
 def _expanded(text: str, **instead: str) -> str:
     """The text with every `{{name}}` in it replaced, inside out."""
+    texts = _texts() | instead
     while _PART.search(text):
-        text = _PART.sub(lambda match: instead.get(match[1]) or _texts()[match[1]], text)
+        text = _PART.sub(lambda match: texts[match[1]], text)
     return text
 
 

@@ -5,7 +5,7 @@
 -- clock --
 -- The store's clock, in microseconds.
 -- part: of other statements
-(extract(epoch FROM clock_timestamp()) * 1000000)::bigint
+(date_part('epoch', clock_timestamp()) * 1000000)::bigint
 
 -- ping --
 -- Whether the server answers.
@@ -238,23 +238,36 @@ SELECT t.thread, n.term FROM {{held}}, unnest(:thread_terms::bigint[]) AS n (ter
     ON CONFLICT DO NOTHING
 
 -- move_thread --
--- Every commit moves rev and activity; without info what was said stays, and a first owner and a first lineage stay.
+-- Every commit moves rev and activity.
 -- part: of put
 UPDATE tl.threads AS x
    SET rev = t.rev + 1, gc = x.gc + :frees::bigint, last_seq = t.last_seq + :entry_count::bigint,
-       activity_at = coalesce(:active_at::bigint, CASE WHEN :upkeep::boolean THEN x.activity_at ELSE t.at END),
-       created_at = coalesce(:born_at::bigint, x.created_at),
+       activity_at = {{active}},
        message_count = x.message_count + :messages::bigint + {{fresh}},
-       checkpoint_count = x.checkpoint_count + :checkpoints::bigint,
-       info = coalesce(:info::bytea, x.info),
+       checkpoint_count = x.checkpoint_count + :checkpoints::bigint{{said}}
+  FROM {{held}}
+ WHERE x.thread = t.thread AND x.thread = :thread
+RETURNING x.thread, x.rev, t.at, x.incarnation
+
+-- active --
+-- When the thread was last active.
+-- part: of put
+coalesce(:active_at::bigint, {{active_now}})
+
+-- active_now --
+-- The same when nothing is said of it.
+-- part: of put
+CASE WHEN :upkeep::boolean THEN x.activity_at ELSE t.at END
+
+-- said --
+-- What is said of the thread: without info what was said stays, and a first owner and a first lineage stay.
+-- part: of put
+, created_at = coalesce(:born_at::bigint, x.created_at), info = coalesce(:info::bytea, x.info),
        lineage = CASE WHEN :replaces_lineage::boolean THEN coalesce(:lineage::bytea, x.lineage)
                       ELSE coalesce(x.lineage, :lineage) END,
        title = CASE WHEN :info IS NULL THEN x.title ELSE :title::text END,
        key_id = CASE WHEN :info IS NULL THEN x.key_id ELSE :info_key_id::integer END,
        owner = coalesce(x.owner, :owner::owner_type)
-  FROM {{held}}
- WHERE x.thread = t.thread AND x.thread = :thread
-RETURNING x.thread, x.rev, t.at, x.incarnation
 
 -- create_thread --
 -- A thread comes into being with its first commit, unless there is a row of it.
