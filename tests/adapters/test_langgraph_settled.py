@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from langchain_core.messages import HumanMessage
 
-from threadline import BaseCheckpointer, RetentionPolicy
+from threadline import BaseCheckpointer, ConflictError, RetentionPolicy
 from threadline.adapters.langgraph import ThreadlineSaver
+from threadline.adapters.langgraph.grounds import TRIES
 from threadline.adapters.langgraph.reading import Reader
 from threadline.store import SlotQuery
 
@@ -157,6 +158,34 @@ def test_an_input_that_is_put_again_is_the_later_one(saver: ThreadlineSaver) -> 
     assert found is not None
     assert found.checkpoint["channel_values"]["__start__"] == {"m": [said(9)]}
     assert found.pending_writes == [("task", "m", [said(2)])]
+
+
+def test_slots_that_another_saver_wrote_anew_are_not_tried_for_ever(
+    saver: ThreadlineSaver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(saver, 1, None, {"m": []})
+    write(saver, 1, [said(1)])
+    other = ThreadlineSaver(saver.checkpointer)
+    write(other, 1, [said(1)], "more")
+    refused = []
+    commit = type(saver.checkpointer.store).acommit
+
+    async def counted(store: Any, batch: Any) -> Any:
+        try:
+            return await commit(store, batch)
+        except ConflictError:
+            refused.append(batch)
+            raise
+
+    monkeypatch.setattr(type(saver.checkpointer.store), "acommit", counted)
+    same = said(1).content
+    for number in range(2, 12):
+        items = [HumanMessage(same, id=str(n)) for n in range(1, number)]
+        put(saver, number, number - 1, {"m": items})
+    assert 0 < len(refused) <= TRIES
+    found = saver.get_tuple(at(1))
+    assert found is not None
+    assert found.pending_writes == [("task", "m", [said(1)]), ("task", "m", "more")]
 
 
 def test_copies_and_forks_have_them(saver: ThreadlineSaver) -> None:

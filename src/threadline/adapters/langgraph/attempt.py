@@ -255,6 +255,7 @@ class Attempt:
         puts: list[SlotPut] = []
         required: list[SlotIs] = []
         added = (*self.added, *self._ground.added)
+        self.tried = list(waiting)
         settled = self._settled(waiting)
         for key in settled:
             puts.append(SlotPut(Slot(kind=WRITE, key=key), "delete"))
@@ -262,7 +263,6 @@ class Attempt:
         for key, (payload, content, _) in waiting.items():
             if key in settled:
                 continue
-            self.tried.append(key)
             data = near_items(content, added)
             if data is not None:
                 near = self._store.seal(data, WHERE)

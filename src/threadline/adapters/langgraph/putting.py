@@ -82,6 +82,8 @@ class Puts:
                 ground = None
                 continue
             except ConflictError:
+                # Perhaps a slot that waits is not as this process wrote it.
+                self.grounds.served(place, (), put.tried)
                 ground, tidy = None, False
                 continue
             self._committed(
