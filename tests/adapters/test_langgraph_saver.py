@@ -10,6 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Annotated, Any, TypedDict
+from uuid import UUID
 
 import ormsgpack
 import pytest
@@ -357,6 +358,59 @@ def test_the_newest_run_can_be_deleted(saver: ThreadlineSaver) -> None:
     assert saver.get_tuple(at()) is None
     put(saver, 6, {"m": messages(6)})
     assert [each.checkpoint["id"] for each in saver.list(at())] == [id_of(6)]
+
+
+def test_a_run_is_known_by_its_text(saver: ThreadlineSaver) -> None:
+    """Metadata may hold a UUID, or what no run is called."""
+    run = UUID(int=7)
+    for number, about in enumerate((run, str(run), ["x"], None), 1):
+        put(saver, number, {"n": number}, run_id=about)
+    put(saver, 5, {"n": 5})
+    saver.delete_for_runs([str(run)])
+    assert [each.checkpoint["id"] for each in saver.list(at())] == [id_of(n) for n in (5, 4, 3)]
+
+
+@pytest.mark.parametrize("how", ["prune", "delete", "retain"])
+def test_what_is_taken_away_while_it_is_listed_is_not_there(
+    saver: ThreadlineSaver, how: str
+) -> None:
+    for number in range(1, 46):
+        values = {"m": messages(*range(number % 7, number % 7 + 3)), "big": f"{number}" * 3000}
+        put(saver, number, values, number - 1 or None)
+        saver.put_writes(at(number), [("m", messages(number + 1))], "task")
+    put(saver, 50, {"m": messages(1)}, ns="inner")
+    before = list(saver.list({"configurable": {"thread_id": "t"}}))
+    listing = saver.list({"configurable": {"thread_id": "t"}})
+    found = [next(listing)]
+    if how == "prune":
+        saver.prune(["t"])
+    elif how == "delete":
+        saver.delete_thread("t")
+    else:
+        saver.retain(RetentionPolicy(keep_last=25))
+    found += listing
+    assert found == before[: len(found)]
+    assert len(found) < len(before)
+
+
+def test_what_documents_are_written_near_may_go_while_they_are_read(
+    checkpointer: BaseCheckpointer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saver, other = ThreadlineSaver(checkpointer), ThreadlineSaver(checkpointer)
+    for number in range(1, 6):
+        names = {f"channel {n} of number {number}": n for n in range(30)}
+        put(saver, number, names, number - 1 or None)
+    before, blobs = next(saver.list(at())), checkpointer.store.ablobs
+    pruned, waiting = [], [RetentionPolicy(keep_last=1)]
+
+    async def late(*args: Any) -> Any:
+        if waiting:
+            pruned.append(await other.aretain(waiting.pop()))
+        return await blobs(*args)
+
+    monkeypatch.setattr(checkpointer.store, "ablobs", late)
+    assert list(ThreadlineSaver(checkpointer).list(at())) == [before]
+    assert pruned == [4]
 
 
 def test_the_latest_can_be_deleted_when_it_is_not_the_newest(saver: ThreadlineSaver) -> None:
@@ -803,6 +857,22 @@ def test_a_rollback_is_a_new_checkpoint(checkpointer: BaseCheckpointer) -> None:
     assert found.checkpoint["channel_values"] == {"m": messages(0, 1), "mine": Mine(2)}
     assert found.metadata["source"] == "fork"
     assert checkpointer.stats(THREAD)["bytes"] - size < 200
+
+
+@pytest.mark.parametrize("ids", [("zz1", "zz2"), (str(UUID(int=5)), str(UUID(int=2**127 - 1)))])
+def test_a_rollback_is_the_latest_whatever_the_ids(
+    saver: ThreadlineSaver, ids: tuple[str, str]
+) -> None:
+    """Another machine's clock may have been ahead."""
+    for id in ids:
+        checkpoint = {"v": 4, "id": id, "ts": "", "channel_values": {"id": id}}
+        checkpoint |= {"channel_versions": {"id": id}, "versions_seen": {}}
+        saver.put(at(), checkpoint, {}, {"id": id})  # type: ignore[arg-type]
+    config = saver.rollback({"configurable": {**at()["configurable"], "checkpoint_id": ids[0]}})
+    latest = saver.get_tuple(at())
+    assert latest is not None
+    assert latest.config == config
+    assert latest.checkpoint["channel_values"] == {"id": ids[0]}
 
 
 def test_a_difference_says_what_changed(saver: ThreadlineSaver) -> None:

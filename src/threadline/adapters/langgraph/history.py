@@ -9,11 +9,12 @@ from typing import Any, NamedTuple
 
 from langgraph.checkpoint.base import CheckpointTuple
 
+from threadline import CorruptionError
 from threadline.adapters.langgraph.document import Document, plain_id
-from threadline.adapters.langgraph.reading import Reader, pending
+from threadline.adapters.langgraph.reading import Reader
 from threadline.adapters.langgraph.settled import Settled, settled_on, unsettled
 from threadline.adapters.langgraph.spans import Place, Spans
-from threadline.adapters.langgraph.writes import again_key, opened, start_key
+from threadline.adapters.langgraph.writes import again_key, opened, pending, start_key
 from threadline.store import CheckpointQuery, CheckpointRow
 
 #: How many checkpoints one read of heads brings, and how many are decoded together.
@@ -71,15 +72,20 @@ class History:
     ) -> list[CheckpointTuple]:
         tuples: list[CheckpointTuple] = []
         for place, found in runs:
-            slots = await self._reader.slots(place, [id_of(each.row) for each in found])
-            tuples += await self._reader.tuples(
-                place,
-                [each.row for each in found],
-                [each.document for each in found],
-                serde,
-                await self._settled(place, found),
-                slots,
-            )
+            ids = [id_of(each.row) for each in found]
+            slots = await self._reader.slots(place, ids)
+            try:
+                tuples += await self._reader.tuples(
+                    place,
+                    [each.row for each in found],
+                    [each.document for each in found],
+                    serde,
+                    await self._settled(place, found),
+                    slots,
+                )
+            except CorruptionError:  # Or some were taken away since they were found.
+                each_alone = [await self._reader.get(place, id, serde) for id in ids]
+                tuples += [each for each in each_alone if each is not None]
         return tuples
 
     async def _settled(self, place: Place, found: Sequence[Found]) -> dict[str, Settled]:
@@ -122,14 +128,15 @@ class History:
     async def around(self, place: Place, row: CheckpointRow) -> list[Found]:
         """A checkpoint, and those of the versions beside it."""
         query = CheckpointQuery(before=row.version + 2, limit=3)
-        return await self._found(place, await self._store.aread(place.config, query), None)
+        return await self._found(place, query, None)
 
     async def _found(
-        self, place: Place, rows: Sequence[CheckpointRow], later: Found | None
+        self, place: Place, query: CheckpointQuery, later: Found | None
     ) -> list[Found]:
         """Some neighbours, newest first, behind `later`."""
         found: list[Found] = []
-        for row, document in zip(rows, await self._reader.documents(place, rows), strict=True):
+        rows, documents = await self._reader.past(place, query)
+        for row, document in zip(rows, documents, strict=True):
             after = later.document if later and later.row.version == row.version + 1 else None
             found.append(later := Found(row, document, after, later is None))
         return found
@@ -144,7 +151,7 @@ class History:
         later: Found | None = None
         while True:
             query = CheckpointQuery(before=before, limit=size)
-            page = await self._found(place, await self._store.aread(place.config, query), later)
+            page = await self._found(place, query, later)
             if mixed is None and page:
                 mixed = page[0].document.mixed
             for found in page:
@@ -195,10 +202,9 @@ class History:
                 writes[channel] += reversed(mine)
             ended = [channel for channel in open_channels if channel in document.places]
             if ended:
-                (whole,) = await self._decoded([(place, [found])], serde)
-                for channel in ended:
-                    if channel in whole.checkpoint["channel_values"]:
-                        seeds[channel] = whole.checkpoint["channel_values"][channel]
+                for whole in await self._decoded([(place, [found])], serde):
+                    values = whole.checkpoint["channel_values"]
+                    seeds |= {channel: values[channel] for channel in ended if channel in values}
             cursor = document.parent
         return {
             channel: {"writes": mine[::-1]} | ({"seed": seeds[channel]} if channel in seeds else {})

@@ -42,6 +42,7 @@ from threadline.adapters.langgraph.writes import (
     again_key,
     key_of,
     opened,
+    pending,
     start_key,
 )
 from threadline.store import (
@@ -96,6 +97,20 @@ class Reader:
                     f"thread {place.thread_id!r}, checkpoint {row.ext_id!r}: {error}"
                 ) from None
         return documents
+
+    async def past(
+        self, place: Place, query: CheckpointQuery
+    ) -> tuple[list[CheckpointRow], list[Document]]:
+        """Checkpoints and their documents. What was taken away between the two reads is not there. Raises
+        CorruptionError."""
+        rows = await self.store.aread(place.config, query)
+        while True:
+            try:
+                return rows, await self.documents(place, rows)
+            except CorruptionError:
+                before, rows = rows, await self.store.aread(place.config, query)
+                if rows == before:
+                    raise
 
     async def at(self, place: Place, id: str) -> Head:
         """The checkpoint of an id with its content, also when it was put again."""
@@ -235,10 +250,8 @@ class Reader:
     async def settled(self, place: Place, row: CheckpointRow) -> Settled | None:
         """What the version after a checkpoint has of the writes on it, if there is one now."""
         query = CheckpointQuery(before=row.version + 2, limit=1)
-        rows = await self.store.aread(place.config, query)
-        if not rows or rows[0].version != row.version + 1:
-            return None
-        (after,) = await self.documents(place, rows)
+        rows, documents = await self.past(place, query)
+        after = documents[0] if rows and rows[0].version == row.version + 1 else None
         return settled_on(row, after)
 
     def _remember(self, head: Head) -> None:
@@ -360,23 +373,6 @@ class Reader:
             config_of(place, document.parent) if document.parent else None,
             pending(tasks, start_key(id), spans, serde),
         )
-
-
-def pending(
-    tasks: Mapping[str, Stored], start: str, spans: Spans, serde: Any, only: str | None = None
-) -> list[tuple[str, str, Any]]:
-    """The pending writes, in the order in which a step applies them. only: those of one channel."""
-    found: list[tuple[tuple[str, str, int], str, Typed]] = []
-    for key, stored in tasks.items():
-        task = stored.read(spans) if key != start else None
-        if task is None:
-            continue
-        for index, channel, value, path in task.writes:
-            if only in (None, channel):
-                order = (task.path if path is None else path, task.id, index)
-                found.append((order, channel, value))
-    found.sort(key=lambda each: each[0])
-    return [(order[1], channel, serde.loads_typed(value)) for order, channel, value in found]
 
 
 def _listed(items: list[bytes], serde: Any, channel: str, given: Given | None) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from uuid import UUID
 
 from langgraph.checkpoint.base import get_checkpoint_id
 from langgraph.checkpoint.base.id import uuid6
@@ -62,7 +63,7 @@ class ThreadCalls(Faces):
         if found is None or latest is None:
             raise ThreadNotFoundError(f"thread {place.thread_id!r} has no checkpoint {id or 'yet'}")
         step = latest.metadata.get("step", 0) + 1
-        new = str(uuid6(clock_seq=step))
+        new = _behind(latest.checkpoint["id"], str(uuid6(clock_seq=step)))
         checkpoint = {**found.checkpoint, "id": new}
         metadata = {**found.metadata, "source": "fork", "step": step}
         versions = found.checkpoint["channel_versions"]
@@ -140,3 +141,13 @@ class ThreadCalls(Faces):
     ) -> int:
         """`aretain` for sync code."""
         return self._store.run(self.aretain(policy, thread_id, dry_run=dry_run))
+
+
+def _behind(latest: str, id: str) -> str:
+    """An id, or the next one behind the latest where that is greater: it came from a clock that was ahead."""
+    if id > latest:
+        return id
+    try:
+        return str(UUID(int=UUID(latest).int + 1))
+    except ValueError:
+        return f"{latest}0"

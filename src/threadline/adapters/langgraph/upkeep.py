@@ -52,7 +52,7 @@ class Upkeep:
         gone = {
             id_of(each.row)
             for each in found
-            if serde.loads_typed(each.document.metadata).get("run_id") in run_ids
+            if str(serde.loads_typed(each.document.metadata).get("run_id", "")) in run_ids
         }
         await self._remove(place, found, gone)
 

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import hashlib
 from base64 import b64decode, b64encode
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import ormsgpack
 from langgraph.checkpoint.base import WRITES_IDX_MAP
@@ -178,6 +178,23 @@ def slots_of(
         for index, write in special.items()
     ]
     return first, more
+
+
+def pending(
+    tasks: Mapping[str, Stored], start: str, spans: Spans, serde: Any, only: str | None = None
+) -> list[tuple[str, str, Any]]:
+    """The pending writes, in the order in which a step applies them. only: those of one channel."""
+    found: list[tuple[tuple[str, str, int], str, Typed]] = []
+    for key, stored in tasks.items():
+        task = stored.read(spans) if key != start else None
+        if task is None:
+            continue
+        for index, channel, value, path in task.writes:
+            if only in (None, channel):
+                order = (task.path if path is None else path, task.id, index)
+                found.append((order, channel, value))
+    found.sort(key=lambda each: each[0])
+    return [(order[1], channel, serde.loads_typed(value)) for order, channel, value in found]
 
 
 def sealed(store: Store, key: str, content: bytes, added: Sequence[Added] = ()) -> Slot:
