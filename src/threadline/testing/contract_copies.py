@@ -13,7 +13,7 @@ from threadline import clock
 from threadline.errors import ThreadlineError, ThreadNotFoundError
 from threadline.history.retention import RetentionPolicy
 from threadline.model import Message, ThreadInfo
-from threadline.store import CheckpointQuery, CopyFrom, EntryQuery, ThreadPut
+from threadline.store import CheckpointQuery, CopyFrom, EntryQuery, ThreadPut, Where
 from threadline.testing.contract_store import entry_of, put_of, slots_of
 from threadline.testing.faces import Face, FaceTests, TripState, at, changes_nothing, ids_of, said
 
@@ -169,6 +169,9 @@ class CopyContract(FaceTests):
         await face.adelete_thread(at("copy"))
         await face.aput_state(at(), {"m": 1}, messages=said("one", "two"))
         await face.aput_state(at(), {"m": 2})
+        sealed = face.target.store.seal(b"termed", Where("entry")).data
+        termed = dataclasses.replace(entry_of(sealed, meta=b"m"), terms=(5,))
+        await face.store.acommit(await face.store.abatch(at(), "e", entries=(termed,)))
         await face.afork(at(), "copy", history=True)
         assert [c.version for c in await face.alist_checkpoints(at("copy"))] == [2, 1]
         assert await namespaces_of(face, at("copy")) == [""]
@@ -178,6 +181,7 @@ class CopyContract(FaceTests):
         assert ids_of(await face.alist_messages(at("copy"))) == ["m1", "m2"]
         entries = await face.store.aread(at("copy"), EntryQuery())
         assert entries[0].seq > 5
+        assert await face.store.aread(at("copy"), EntryQuery(terms=(5,))) == entries[2:]
         assert (await face.averify(at("copy"))).problems == []
 
     async def test_p1_a_version_of_another_life_is_no_answer(self, face: Face) -> None:

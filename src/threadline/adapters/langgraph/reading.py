@@ -115,12 +115,12 @@ class Reader:
     async def at(self, place: Place, id: str) -> Head:
         """The checkpoint of an id with its content, also when it was put again."""
         head = await self.store.aread(place.config, At(ext_id=stored_id(id)))
-        if head.thread is not None and head.checkpoint is None:
-            version = self.again(
-                id, await self.store.aread(place.config, SlotQuery(WRITE, prefix=again_key(id)))
-            )
-            if version is not None:
-                return await self.store.aread(place.config, At(version=version))
+        tried: int | None = None
+        while head.thread is not None and head.checkpoint is None:
+            slots = await self.store.aread(place.config, SlotQuery(WRITE, prefix=again_key(id)))
+            if (version := self.again(id, slots)) == tried:
+                break
+            tried, head = version, await self.store.aread(place.config, At(version=version))
         return head
 
     def again(self, id: str, slots: Iterable[Slot]) -> int | None:
@@ -218,7 +218,11 @@ class Reader:
         self._remember(head)
         (document,) = await self.documents(place, [row])
         if id is None and document.top is not None:
-            return await self.get(place, document.top, serde, given)
+            latest = await self.get(place, document.top, serde, given)
+            if latest is not None:
+                return latest
+            if (await self.store.aread(place.config)).head_version != row.version:
+                return await self.get(place, None, serde, given)
         found = plain_id(row.ext_id)
         slots, settled = await self._written(place, row, head)
         if (version := self.again(found, slots[found])) not in (None, row.version):
@@ -285,7 +289,7 @@ class Reader:
         if slots is None:
             slots = await self.slots(place, ids)
         tasks = {
-            id: {slot.key: opened(store, slot) for slot in slots[id] if _is_task(id, slot)}
+            id: {slot.key: opened(store, slot) for slot in slots[id] if slot.key != again_key(id)}
             for id in ids
         }
         ranges = [] if head else [each for document in documents for each in document.ranges]
@@ -389,7 +393,3 @@ def _listed(items: list[bytes], serde: Any, channel: str, given: Given | None) -
 def _start(stored: Stored | None, spans: Spans) -> Typed | None:
     task = stored.read(spans) if stored else None
     return task.writes[0].value if task else None
-
-
-def _is_task(id: str, slot: Slot) -> bool:
-    return slot.key != again_key(id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Sequence
 from typing import Any
@@ -95,26 +96,23 @@ class Upkeep:
         return {c for c in counters if c not in document.places and c in versions}
 
     async def _remove(self, place: Place, found: Sequence[Found], gone: set[str]) -> None:
-        """Take checkpoints away, and the slots on them."""
-        if not gone:
-            return
+        """Take checkpoints away, and the slots on them. Nothing happens to a thread that was deleted meanwhile."""
+        if gone:
+            with contextlib.suppress(ThreadNotFoundError):
+                await self._take(place, found, gone)
+            self._puts.grounds.forget(place)
+
+    async def _take(self, place: Place, found: Sequence[Found], gone: set[str]) -> None:
         staying = [each for each in found if id_of(each.row) not in gone]
         doomed = [each.row for each in found if id_of(each.row) in gone]
-        head = await self._store.aread(place.config)
-        newest = head.checkpoint.version if head.checkpoint else None
-        told = {
-            id
-            for row, document, *_ in found
-            if row.version == newest
-            for id in (id_of(row), document.top)
-        }
-        lifts = bool(told & gone)  # The newest version, or what it says is the latest.
-        if lifts:
-            doomed += [each.row for each in staying[:1]]  # It will stand again at the head.
-        await self._puts.unsettle(place, staying, {row.version for row in doomed})
+        newest = (await self._store.aread(place.config)).head_version
+        told = [{id_of(f.row), f.document.top} for f in found if f.row.version == newest]
+        first = staying[0] if staying else None
+        lifted = [first.row] if first and told and told[0] & gone else []
+        await self._puts.unsettle(place, staying, {row.version for row in (*doomed, *lifted)})
         await self._puts.keep_writes(place, staying)
-        if lifts:
-            await self._lift(place, staying[0] if staying else None, found[0].document)
+        if told and told[0] & gone and await self._lift(place, gone, first, found[0].document):
+            doomed += lifted  # It stands again at the head.
         for at in range(0, len(doomed), STEP):
             rows = doomed[at : at + STEP]
             slots = await self._reader.slots(
@@ -127,20 +125,20 @@ class Upkeep:
                 drop=Drop(versions=tuple(row.version for row in rows)),
                 slots=tuple(SlotPut(slot, "delete") for each in slots.values() for slot in each),
             )
-        self._puts.grounds.forget(place)
 
-    async def _lift(self, place: Place, survivor: Found | None, last: Document) -> None:
-        """Put the greatest checkpoint that stays at the head, as it is; without one, a version that says so."""
+    async def _lift(
+        self, place: Place, gone: set[str], survivor: Found | None, last: Document
+    ) -> bool:
+        """Where the newest version goes, or what it says is the latest: put the greatest checkpoint that stays at the
+        head, as it is; without one, a version that says so. False: nothing of it goes."""
         for _ in range(ATTEMPTS):
             head = await self._store.aread(place.config)
-            if head.thread is None:
-                return
+            if head.thread is None or head.checkpoint is None:
+                return False
+            (newest,) = await self._reader.documents(place, [head.checkpoint])
+            if not gone & {id_of(head.checkpoint), newest.top}:
+                return False
             version = head.last_version + 1
-            newest = (
-                (await self._reader.documents(place, [head.checkpoint]))[0]
-                if head.checkpoint
-                else last
-            )
             document = _lifted(survivor, newest, last)
             data = document.to_bytes()
             written = write_document(data, document.blobs, None)
@@ -180,9 +178,12 @@ class Upkeep:
                     blobs=blobs,
                     slots=slots,
                 )
-                return
+                return True
             except ConflictError:
                 continue
+        raise ConflictError(
+            f"thread {place.thread_id!r} changed too often while checkpoints were deleted"
+        )
 
     def _skeleton(self, written: Written) -> tuple[Blob, ...]:
         if not written.fresh or written.skeleton is None:

@@ -1,0 +1,111 @@
+"""Other processes that are faster: what a saver reads or takes away while somebody else puts, prunes or deletes."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from threadline import BaseCheckpointer, RetentionPolicy
+from threadline.adapters.langgraph import ThreadlineSaver
+from threadline.store import At, Store
+
+
+def id_of(number: int) -> str:
+    return f"1f000000-0000-6000-8000-{number:012x}"
+
+
+def at(number: int | None = None) -> Any:
+    where = {"thread_id": "t", "checkpoint_ns": ""}
+    return {"configurable": where if number is None else {**where, "checkpoint_id": id_of(number)}}
+
+
+class Late:
+    """A method of the store before which something happens once, as if another process were faster."""
+
+    def __init__(
+        self, patch: pytest.MonkeyPatch, store: Store, name: str, when: Callable[[Any], bool]
+    ) -> None:
+        self._method, self._when = getattr(store, name), when
+        self.waiting: list[Any] = []
+        patch.setattr(store, name, self)
+
+    async def __call__(self, *args: Any) -> Any:
+        if self.waiting and self._when(args[-1]):
+            await self.waiting.pop()()
+        return await self._method(*args)
+
+
+async def aput(saver: ThreadlineSaver, number: int, parent: int | None = None) -> None:
+    checkpoint = {"v": 4, "id": id_of(number), "ts": "", "channel_values": {"n": number}}
+    checkpoint |= {"channel_versions": {"n": number}, "versions_seen": {}}
+    await saver.aput(at(parent), checkpoint, {"run_id": str(number)}, {"n": number})
+
+
+async def test_a_checkpoint_that_comes_while_the_latest_is_deleted_is_the_latest(
+    checkpointer: BaseCheckpointer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saver, other = ThreadlineSaver(checkpointer), ThreadlineSaver(checkpointer)
+    for number in (1, 2, 3):
+        await aput(saver, number, number - 1 or None)
+    for kind in ("lift", "prune"):  # Before the head is put again, and after.
+        late = Late(monkeypatch, checkpointer.store, "acommit", lambda b, k=kind: b.kind == k)
+        newest = (await saver.aget_tuple(at())).config["configurable"]["checkpoint_id"]  # type: ignore[union-attr]
+        number = int(newest[-12:], 16)
+        late.waiting.append(functools.partial(aput, other, number + 1, number))
+        await saver.adelete_for_runs([str(number)])
+        found = [each.checkpoint["id"] async for each in saver.alist(at())]
+        assert found == [id_of(n) for n in {"lift": (4, 2, 1), "prune": (5, 2, 1)}[kind]]
+        assert (await saver.aget_tuple(at())).checkpoint["id"] == found[0]  # type: ignore[union-attr]
+        monkeypatch.undo()
+
+
+async def test_the_latest_is_found_while_the_one_before_it_is_deleted(
+    checkpointer: BaseCheckpointer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saver, other = ThreadlineSaver(checkpointer), ThreadlineSaver(checkpointer)
+    for number in (2, 9, 3):  # The newest version says that 9 is the latest.
+        await aput(saver, number)
+    late = Late(monkeypatch, checkpointer.store, "aread", lambda what: isinstance(what, At))
+    late.waiting.append(functools.partial(other.adelete_for_runs, ["9"]))
+    latest = await saver.aget_tuple(at())
+    assert latest is not None
+    assert latest.checkpoint["id"] == id_of(3)
+
+
+async def test_a_checkpoint_is_found_while_it_is_put_again(
+    checkpointer: BaseCheckpointer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saver, other = ThreadlineSaver(checkpointer), ThreadlineSaver(checkpointer)
+    for number in (1, 2, 1):
+        await aput(saver, number)
+
+    def by_version(what: Any) -> bool:
+        return isinstance(what, At) and what.version is not None
+
+    late = Late(monkeypatch, checkpointer.store, "aread", by_version)
+    late.waiting.append(functools.partial(aput, other, 1))
+    found = await saver.aget_tuple(at(1))
+    assert found is not None
+    assert found.checkpoint["channel_values"] == {"n": 1}
+
+
+@pytest.mark.parametrize("how", ["prune", "runs", "retain"])
+async def test_a_thread_may_be_deleted_while_it_is_pruned(
+    checkpointer: BaseCheckpointer, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    saver, other = ThreadlineSaver(checkpointer), ThreadlineSaver(checkpointer)
+    for number in (1, 2, 3):
+        await aput(saver, number, number - 1 or None)
+    late = Late(monkeypatch, checkpointer.store, "acommit", lambda batch: batch.kind == "prune")
+    late.waiting.append(functools.partial(other.adelete_thread, "t"))
+    if how == "prune":
+        await saver.aprune(["t"])
+    elif how == "runs":
+        await saver.adelete_for_runs(["1"])
+    else:
+        await saver.aretain(RetentionPolicy(keep_last=1))
+    assert not late.waiting
+    assert await saver.aget_tuple(at()) is None
