@@ -7,10 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from langchain_core.messages import HumanMessage
 
 from threadline import BaseCheckpointer, RetentionPolicy
 from threadline.adapters.langgraph import ThreadlineSaver
-from threadline.store import At, Store
+from threadline.store import At, SlotQuery, Store
 
 
 def id_of(number: int) -> str:
@@ -32,10 +33,10 @@ class Late:
         self.waiting: list[Any] = []
         patch.setattr(store, name, self)
 
-    async def __call__(self, *args: Any) -> Any:
+    async def __call__(self, *args: Any, **how: Any) -> Any:
         if self.waiting and self._when(args[-1]):
             await self.waiting.pop()()
-        return await self._method(*args)
+        return await self._method(*args, **how)
 
 
 async def aput(saver: ThreadlineSaver, number: int, parent: int | None = None) -> None:
@@ -109,3 +110,33 @@ async def test_a_thread_may_be_deleted_while_it_is_pruned(
         await saver.aretain(RetentionPolicy(keep_last=1))
     assert not late.waiting
     assert await saver.aget_tuple(at()) is None
+
+
+async def test_a_fork_has_the_writes_that_a_later_checkpoint_takes_meanwhile(
+    checkpointer: BaseCheckpointer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saver, other = ThreadlineSaver(checkpointer), ThreadlineSaver(checkpointer)
+    said = [HumanMessage(f"message {n} " * 40, id=f"{n}") for n in range(3)]
+
+    async def step(number: int) -> None:
+        checkpoint = {"v": 4, "id": id_of(number), "ts": "", "versions_seen": {}}
+        checkpoint |= {"channel_values": {"m": said[:number]}, "channel_versions": {"m": number}}
+        await other.aput(at(number - 1 or None), checkpoint, {}, {"m": number})
+
+    async def slots() -> int:
+        config = {"app": "langgraph", "thread_id": "t"}
+        return len(await checkpointer.store.aread(config, SlotQuery("w")))
+
+    for number in (1, 2):
+        await step(number)
+        await other.aput_writes(at(number), [("m", said[number])], f"task {number}")
+    before, count = await saver.aget_tuple(at(2)), await slots()
+    late = Late(monkeypatch, checkpointer.store, "acopy", lambda _: True)
+    late.waiting.append(functools.partial(step, 3))
+    await saver.afork(at(2), "fork")
+    assert await slots() < count  # They are in the third checkpoint now.
+    found = await saver.aget_tuple({"configurable": {"thread_id": "fork"}})
+    assert before is not None
+    assert found is not None
+    assert found.checkpoint == before.checkpoint
+    assert found.pending_writes == before.pending_writes == [("task 2", "m", said[2])]

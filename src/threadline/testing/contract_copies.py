@@ -120,6 +120,23 @@ class CopyContract(FaceTests):
         assert (await face.averify(at("copy"))).problems == []
         assert len(await face.alist_messages(at("copy"))) == len(kept["entries"]) + 30
 
+    async def test_p7_a_redaction_reaches_the_copy(self, face: Face) -> None:
+        """Every version and namespace of it; and an erased user's copies go with him."""
+        await _lived(face, user_id="alice")
+        await face.afork(at(), "copy", history=True)
+        receipt = await face.aredact(at(), "m7")
+        assert set(receipt["threads"]) == {"t", "copy"}
+        for config in (at(), at("copy")):
+            assert "message 7" not in repr(await face.alist_messages(config))
+            for row in await face.store.aread(config, CheckpointQuery()):
+                past = {**config, "version": row.version, "state_class": dict}
+                assert "message 7'" not in repr(await face.aget_state(past))
+            assert (await face.averify(config)).problems == []
+        assert await face.alist_messages(at("copy"), search="message 7") == []
+        erased = await face.aerase_user({"user_id": "alice"})
+        assert set(erased["threads"]) == {"t", "copy"}
+        assert await face.aget_thread(at("copy")) is None
+
     async def test_p2_a_copy_goes_only_where_nothing_is(self, face: Face) -> None:
         """Not into a thread that is there, with a state or without, nor into itself; nothing is written then."""
         await face.aput_state(at(), {"n": 1})
