@@ -140,3 +140,20 @@ async def test_a_fork_has_the_writes_that_a_later_checkpoint_takes_meanwhile(
     assert found is not None
     assert found.checkpoint == before.checkpoint
     assert found.pending_writes == before.pending_writes == [("task 2", "m", said[2])]
+
+
+async def test_what_a_dead_process_left_of_a_replaced_checkpoint_goes_with_it(
+    checkpointer: BaseCheckpointer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saver, dead = ThreadlineSaver(checkpointer), ThreadlineSaver(checkpointer)
+
+    async def dies(*_: Any) -> None:
+        """Between the commit that replaces a checkpoint and the one that takes the old one away."""
+
+    monkeypatch.setattr(dead._puts, "_drop", dies)
+    for number in (1, 2, 3, 2):
+        await aput(dead, number)
+    assert len([each async for each in saver.alist(at())]) == 3
+    await saver.adelete_for_runs(["2"])
+    assert [e.checkpoint["id"] async for e in saver.alist(at())] == [id_of(3), id_of(1)]
+    assert await saver.aget_tuple(at(2)) is None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from threadline import ConflictError, RetentionPolicy, ThreadNotFoundError
@@ -104,7 +104,12 @@ class Upkeep:
 
     async def _take(self, place: Place, found: Sequence[Found], gone: set[str]) -> None:
         staying = [each for each in found if id_of(each.row) not in gone]
-        doomed = [each.row for each in found if id_of(each.row) in gone]
+        last = max(each.row.version for each in found)
+        doomed = [  # Also those that were replaced by a process that died before it took them away.
+            row
+            async for row in self._rows(place)
+            if row.ext_id is not None and id_of(row) in gone and row.version <= last
+        ]
         newest = (await self._store.aread(place.config)).head_version
         told = [{id_of(f.row), f.document.top} for f in found if f.row.version == newest]
         first = staying[0] if staying else None
@@ -236,15 +241,21 @@ class Upkeep:
 
     async def _end(self, place: Place, id: str) -> CheckpointRow | None:
         """The newest version of a namespace whose id is not greater."""
+        async for row in self._rows(place):
+            if row.ext_id is not None and id_of(row) <= id:
+                return row
+        return None
+
+    async def _rows(self, place: Place) -> AsyncIterator[CheckpointRow]:
+        """Every version of a namespace, newest first."""
         before: int | None = None
         while True:
             query = CheckpointQuery(before=before, limit=STEP)
             rows = await self._store.aread(place.config, query)
             for row in rows:
-                if row.ext_id is not None and id_of(row) <= id:
-                    return row
+                yield row
             if len(rows) < STEP:
-                return None
+                return
             before = rows[-1].version
 
     async def _cut(self, place: Place, id: str) -> None:
