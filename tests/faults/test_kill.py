@@ -6,6 +6,7 @@ A child puts a state with its message and says so after each return; it is kille
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import select
@@ -68,7 +69,11 @@ def test_nothing_acknowledged_is_lost_and_nothing_is_half_there(tmp_path: Path) 
     path, rng = tmp_path / "kill.db", random.Random(20)
     acknowledged = -1
     total = 0
-    for cycle in range(CYCLES):
+    for cycle in itertools.count():
+        if (
+            cycle >= CYCLES and total > CYCLES
+        ):  # On a busy machine many are killed before they did anything.
+            break
         if cycle % KILLS_A_THREAD == 0:
             config, acknowledged = {"thread_id": f"t{cycle}"}, -1
         last = run_and_kill(path, acknowledged + 1, config["thread_id"], rng.uniform(0.0, 0.05))
@@ -86,7 +91,6 @@ def test_nothing_acknowledged_is_lost_and_nothing_is_half_there(tmp_path: Path) 
     connection = sqlite3.connect(path)
     assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
     connection.close()
-    assert total > CYCLES, "the children were killed before they did anything"
 
 
 def test_a_retry_after_a_kill_is_one_put(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import random
 import time
@@ -139,7 +140,11 @@ async def test_writers_outlive_a_server_that_is_killed_again_and_again() -> None
         await crowd.checkpointer.asetup()
         writers = [asyncio.create_task(crowd.write(number)) for number in range(WRITERS)]
         waits = []
-        for _ in range(KILLS):
+        for kills in itertools.count():
+            if (
+                kills >= KILLS and crowd.unknown >= KILLS / 2
+            ):  # Enough of them under a writer's call.
+                break
             await asyncio.sleep(dice.uniform(0.05, 0.3))
             await asyncio.to_thread(server.kill)
             await asyncio.to_thread(server.start)
@@ -153,7 +158,6 @@ async def test_writers_outlive_a_server_that_is_killed_again_and_again() -> None
     assert sum(crowd.puts.values()) == sum(
         each.kind == "put" for each in crowd.history.operations
     ), "a put was neither made nor refused"
-    assert crowd.unknown >= KILLS / 2, "the server was not killed under the writers"
     assert max(waits) <= 5, f"after a restart a writer waited for {max(waits):.1f} s"
 
 

@@ -111,3 +111,17 @@ def test_a_thread_without_a_default_namespace_gets_none() -> None:
     here.put_state({"thread_id": "t", "namespace": "sub"}, {"n": 1})
     there.import_(io.BytesIO(exported(here)))
     assert exported(there) == exported(here)
+
+
+def test_a_thread_that_lived_before_is_carried_as_it_lives_now(
+    stores: list[BaseCheckpointer],
+) -> None:
+    source, target = stores
+    config = {"thread_id": "again"}
+    source.put_state({**config, "user_id": "alice"}, {"a": 1})
+    source.erase_user({"user_id": "alice"})
+    source.put_messages(config, [Message.text_message("here again")])
+    whole = exported(source)
+    target.import_(io.BytesIO(whole))
+    assert exported(target) == whole
+    assert target.put_state(config, {"a": 2}).version == 1

@@ -101,7 +101,8 @@ class Exporter:
             "is": "namespace",
             "namespace": namespace,
             "head_version": head.head_version,
-            "last_version": head.last_version,
+            # Without a version, the counter is of a life that ended here, which the copy knows nothing of.
+            "last_version": head.last_version if head.head_version else 0,
             "marks": orjson.Fragment(head.marks or b"[]"),
         }
         for log, mark in enumerate(marks):
