@@ -82,6 +82,19 @@ def test_the_past_is_worked_with(run: Run, store: Path) -> None:
     ]
 
 
+def test_a_thread_is_copied_with_its_history(run: Run, store: Path) -> None:
+    told = run("fork", "trip", "again", "--history")
+    assert (told.code, told.out) == (0, "again is a fork of trip at version 10\n")
+    ours, theirs = (run("history", each, "--json").lines for each in ("trip", "again"))
+    kept = "version", "name", "metadata", "timestamp"
+    assert [[c[k] for k in kept] for c in ours] == [[c[k] for k in kept] for c in theirs]
+    assert run("fork", "trip", "again", "--history").code == 2
+    refused = run("fork", "trip", "other", "--history", "--at", "packed")
+    assert refused.code == 2
+    assert "cannot address the past" in refused.err
+    assert run("verify").out == "3 threads read, 21 checkpoints, 20 messages: nothing is wrong\n"
+
+
 def test_diff(run: Run, store: Path) -> None:
     shown = run("diff", "trip", "packed", "5").out.splitlines()
     assert shown[0] == 'thread "trip", version 3 -> 5: 2 added'

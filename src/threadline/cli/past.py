@@ -190,6 +190,13 @@ def fork(
         str, typer.Argument(metavar="NEW", help="The new thread's id.", show_default=False)
     ],
     at: At = None,
+    history: Annotated[
+        bool,
+        typer.Option(
+            "--history",
+            help="Copy every namespace with all of its checkpoints, not the state alone.",
+        ),
+    ] = False,
     namespace: Namespace = "",
     user: User = None,
     tenant: Tenant = "",
@@ -207,7 +214,7 @@ def fork(
         else:
             if at is not None:
                 config["version"] = known_checkpoint(memory, config, at).version
-            made = memory.fork(config, new)
+            made = memory.fork(config, new, history=history)
         origin = known_thread(memory, call, new).forked_from
     if call.as_json:
         print_json(made and made.to_dict())
