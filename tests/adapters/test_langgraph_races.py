@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from langchain_core.messages import HumanMessage
 
-from threadline import BaseCheckpointer, RetentionPolicy
+from threadline import BaseCheckpointer, RetentionPolicy, ThreadNotFoundError
 from threadline.adapters.langgraph import ThreadlineSaver
 from threadline.store import At, SlotQuery, Store
 
@@ -157,3 +157,47 @@ async def test_what_a_dead_process_left_of_a_replaced_checkpoint_goes_with_it(
     await saver.adelete_for_runs(["2"])
     assert [e.checkpoint["id"] async for e in saver.alist(at())] == [id_of(3), id_of(1)]
     assert await saver.aget_tuple(at(2)) is None
+
+
+async def test_a_thread_that_another_process_deleted_begins_again(
+    checkpointer: BaseCheckpointer,
+) -> None:
+    saver, other = ThreadlineSaver(checkpointer), ThreadlineSaver(checkpointer)
+    for number in (1, 2):
+        await aput(saver, number, number - 1 or None)
+    await other.adelete_thread("t")
+    for task in ("late", "later"):  # It does not know yet, and must not bring the thread back.
+        with pytest.raises(ThreadNotFoundError):
+            await saver.aput_writes(at(3), [("n", 3)], task)
+    with pytest.raises(ThreadNotFoundError):
+        await aput(saver, 3, 2)
+    assert await checkpointer.alist_threads({"app": "langgraph"}) == []
+    for number in (1, 2):
+        await aput(saver, 4 * number, None)
+        await other.adelete_thread("t")
+        assert await saver.aget_tuple(at()) is None
+        with pytest.raises(ThreadNotFoundError):
+            await saver.aput_writes(at(4 * number), [("n", 0)], "late")
+    await saver.aput_writes(at(9), [("n", 9)], "task")  # The run that begins, before its put.
+    await aput(saver, 9)
+    found = await saver.aget_tuple(at())
+    assert found is not None
+    assert found.pending_writes == [("task", "n", 9)]
+
+
+async def test_a_thread_that_another_process_began_again_is_written_to(
+    checkpointer: BaseCheckpointer,
+) -> None:
+    saver, other = ThreadlineSaver(checkpointer), ThreadlineSaver(checkpointer)
+    for number in (1, 2):
+        await aput(saver, number, number - 1 or None)
+    await other.adelete_thread("t")
+    await aput(other, 3)
+    found = await saver.aget_tuple(at())
+    assert found is not None
+    assert found.checkpoint["id"] == id_of(3)
+    await saver.aput_writes(at(3), [("n", 4)], "task")
+    await aput(saver, 4, 3)
+    found = await other.aget_tuple(at(3))
+    assert found is not None
+    assert found.pending_writes == [("task", "n", 4)]

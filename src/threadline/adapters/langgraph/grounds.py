@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from threading import Lock
 from typing import NamedTuple
 
@@ -43,10 +43,15 @@ class Grounds:
         with self._lock:
             return self._grounds.get(place)
 
-    def read(self, place: Place, head: Head) -> None:
-        """A namespace's newest version was read for a user, who may be about to put the next."""
+    def read(self, place: Place, head: Head, before: Ground | None) -> None:
+        """A namespace was read for a user, who may be about to put its next version. before: its ground when it was."""
+        life = head.thread and head.thread.incarnation
+        if before is not None and before.incarnation not in (None, life):
+            self._ended(place, before, here=life is not None)  # By another process.
+        if head.checkpoint is None:
+            return
         with self._lock:
-            known, life = self._grounds.get(place), head.thread and head.thread.incarnation
+            known = self._grounds.get(place)
             if known and known.incarnation == life and known.last_version >= head.last_version:
                 return
             self._heads[place] = head
@@ -77,12 +82,36 @@ class Grounds:
     def deleted(self, place: Place) -> None:
         """The thread of a place was deleted: forget it, but for which checkpoints it had."""
         with self._lock:
-            for each, ground in self._grounds.items():
-                if each.thread_id == place.thread_id and ground.top is not None:
-                    self._late[each] = ground.top
-            while len(self._late) > GROUNDS:
-                self._late.popitem(last=False)
+            ended = [each for each in self._grounds if each.thread_id == place.thread_id]
+            self._remember_late(ended)
         self.forget(place, thread=True)
+
+    def refused(self, place: Place, checkpoint_id: str) -> None:
+        """What was put on or as a checkpoint found its thread no more: so will what comes for it later."""
+        with self._lock:
+            self._late[place] = max(checkpoint_id, self._late.get(place, ""))
+        self.forget(place, thread=True)
+
+    def _ended(self, place: Place, known: Ground, *, here: bool) -> None:
+        """The life of its thread in which a ground was known has ended: the same, for what is known of that life. here:
+        another has begun already, which may have checkpoints of those ids."""
+        with self._lock:
+            ended = [
+                each
+                for each, ground in self._grounds.items()
+                if each.thread_id == place.thread_id and ground.incarnation == known.incarnation
+            ]
+            if not here:
+                self._remember_late(ended)
+        for each in ended:
+            self.forget(each)
+
+    def _remember_late(self, ended: Sequence[Place]) -> None:
+        for each in ended:
+            if (top := self._grounds[each].top) is not None:
+                self._late[each] = top
+        while len(self._late) > GROUNDS:
+            self._late.popitem(last=False)
 
     def born(self, place: Place) -> None:
         """The thread of a place came into being with checkpoints of its own."""

@@ -76,9 +76,10 @@ class Puts:
             try:
                 commit = await self._store.acommit(batch)
             except ThreadNotFoundError:
-                self.grounds.forget(place, thread=True)
                 if parent is not None and not create:
+                    self.grounds.refused(place, put.id)
                     raise
+                self.grounds.forget(place, thread=True)
                 ground = None
                 continue
             except ConflictError:
@@ -245,7 +246,7 @@ class Puts:
         try:
             commit = await store.acommit(batch)
         except ThreadNotFoundError:
-            self.grounds.forget(place, thread=True)
+            self.grounds.refused(place, checkpoint_id)
             raise
         if first is None:
             return

@@ -62,8 +62,8 @@ SLOTS = 100
 
 
 class Given:
-    """What a reader made for a user: the digest of the checkpoint, and the objects of its lists; and the namespace's
-    newest version, where it was read."""
+    """What a reader made for a user: the digest of the checkpoint, and the objects of its lists; and where the
+    namespace's newest version was read, how the namespace stands."""
 
     def __init__(self) -> None:
         self.head: Head | None = None
@@ -210,11 +210,11 @@ class Reader:
         """The checkpoint of an id, or the greatest of a namespace; None when there is none. given: told which objects
         its lists are made of."""
         head = await (self.at(place, id) if id else self.store.aread(place.config))
+        if given is not None and id is None:
+            given.head = head
         row = head.checkpoint
         if row is None or row.ext_id is None:
             return None
-        if given is not None and id is None:
-            given.head = head
         self._remember(head)
         (document,) = await self.documents(place, [row])
         if id is None and document.top is not None:

@@ -67,9 +67,10 @@ class ThreadlineSaver(ThreadCalls):
     async def aget_tuple(self, config: Any) -> CheckpointTuple | None:
         """The checkpoint that a config names, or the thread's latest; None when there is none."""
         place, id, given = self._place(config), get_checkpoint_id(config), Given()
+        known = self._puts.grounds.get(place)
         found = await self._reader.get(place, id, self.serde, given)
         if given.head is not None:
-            self._puts.grounds.read(place, given.head)
+            self._puts.grounds.read(place, given.head, known)
         if given.lists:
             self._puts.grounds.sights.put(place, given.digest, given.lists)
         return found
