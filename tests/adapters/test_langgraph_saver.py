@@ -948,3 +948,8 @@ def test_messages_can_be_searched(checkpointer: BaseCheckpointer) -> None:
     ]
     saver.delete_thread("t")
     assert checkpointer.list_messages(THREAD) == []
+
+
+def test_a_saver_is_made_of_a_checkpointer() -> None:
+    with pytest.raises(TypeError, match=r"SqliteCheckpointer\('memory.db'\), not on a str"):
+        ThreadlineSaver("memory.db")  # type: ignore[arg-type]

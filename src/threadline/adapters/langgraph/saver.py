@@ -50,6 +50,11 @@ class ThreadlineSaver(ThreadCalls):
         user_key: str | None = None,
         index: str | None = None,
     ) -> None:
+        if not isinstance(checkpointer, BaseCheckpointer):
+            raise TypeError(
+                "a ThreadlineSaver stands on a checkpointer of Threadline's, such as "
+                f"SqliteCheckpointer('memory.db'), not on a {type(checkpointer).__name__}"
+            )
         if serde is not None and tuple(allowed_msgpack_modules):
             raise ValueError("give either a serde or allowed_msgpack_modules, not both")
         super().__init__(serde=serde or StrictSerializer(allowed_msgpack_modules))
