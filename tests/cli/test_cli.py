@@ -38,11 +38,12 @@ from threadline.cli import output, searching
 
 COMMANDS = [
     "demo", "import", "threads", "history", "show", "search", "stats", "diff", "name", "rollback", "fork", "export",
-    "prune", "verify", "migrate",
+    "prune", "delete", "erase", "verify", "migrate",
 ]  # fmt: skip
 READING = [
     ["threads"], ["history", "t"], ["show", "t"], ["search", "x"], ["stats"], ["diff", "t", "1"], ["name", "t", "n"],
     ["rollback", "t", "1"], ["fork", "t", "u"], ["export", "-"], ["prune", "--keep-last", "1"], ["verify"],
+    ["delete", "t", "--yes"], ["erase", "u", "--yes"],
 ]  # fmt: skip
 
 

@@ -313,6 +313,38 @@ def test_results_are_json_for_machines(run: Run, store: Path) -> None:
         assert [json.loads(line) for line in result.out.splitlines()]
 
 
+def test_what_goes_for_good_is_said_twice(run: Run, store: Path) -> None:
+    said = run("delete", "trip")
+    assert (said.code, said.out) == (2, "")
+    assert "thread 'trip' would be gone for good, with" in said.err
+    assert "--yes" in said.err
+    with SqliteCheckpointer(store) as memory:
+        there = memory.get_thread({"thread_id": "trip"})
+        assert there is not None
+        memory.fork({"thread_id": "trip"}, "plan b")
+    (told,) = run("delete", "trip", "--yes", "--json").lines
+    held = {"checkpoints": there.checkpoint_count, "messages": there.message_count}
+    assert told == {"thread_id": "trip", "deleted": True, **held}
+    assert "there is no thread 'trip'" in run("delete", "trip", "--yes").err
+    assert (
+        run("delete", "plan b", "--yes").out
+        == "plan b is gone, with 1 checkpoint and 10 messages\n"
+    )
+
+
+def test_a_user_is_erased(run: Run, store: Path) -> None:
+    with SqliteCheckpointer(store) as memory:
+        for number in (1, 2):
+            owned = {"thread_id": f"of 7, {number}", "user_id": 7}
+            memory.put_messages(owned, [Message.text_message("hi")])
+        memory.put_state({"thread_id": "of 7", "user_id": "7"}, {"a": 1})
+    assert "every thread of user 7 would be gone for good" in run("erase", "int:7").err
+    assert run("erase", "int:7", "--yes").out == "2 threads of int:7 erased\n"
+    (told,) = run("erase", "7", "--yes", "--json").lines
+    assert (told["threads"], told["forks_of_others"]) == (["of 7"], [])
+    assert run("erase", "nobody", "--yes").out == "0 threads of nobody erased\n"
+
+
 def test_stats_of_what_was_going_on(run: Run, store: Path, tmp_path: Path) -> None:
     """Roles, tools, tokens and days in the terminal, as JSON, and as charts; names are data, never markup."""
     tool, usages = (

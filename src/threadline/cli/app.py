@@ -9,6 +9,7 @@ import typer
 from threadline import __version__
 from threadline.cli import (
     carrying,
+    erasing,
     importing,
     migrating,
     past,
@@ -71,6 +72,8 @@ app.command("rollback")(past.rollback)
 app.command("fork")(past.fork)
 app.command("export")(carrying.export)
 app.command("prune")(upkeep.prune)
+app.command("delete")(erasing.delete)
+app.command("erase")(erasing.erase)
 app.command("verify")(upkeep.verify)
 app.command("stats")(upkeep.stats)
 app.command("migrate")(migrating.migrate)
