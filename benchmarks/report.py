@@ -36,6 +36,8 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 # Cost over length ----------------------------------------------------------------------
 
+#: Of what LangGraph's savers are asked, the times in the table.
+GRAPH_TIMES = ("put_first", "put_last", "get", "history_20", "turn_cpu")
 #: What the text alone takes.
 ZSTD = "bare: the text in zstd"
 
@@ -86,6 +88,17 @@ def length_rows(told: Any) -> Table:
 
 
 # Other tables ----------------------------------------------------------------------
+
+
+def graph_rows(graph: Any) -> Table:
+    """A conversation through LangGraph, in each saver."""
+    rows = []
+    for key, each in graph.items():
+        if isinstance(each, dict) and "x_text" in each:
+            turns, _, name = key.partition(", ")
+            times = [shown(each[f"{what}_ms"], "ms") for what in GRAPH_TIMES]
+            rows.append([name, turns, f"{each['x_text']:,.2f}x", *times])
+    return rows
 
 
 def resumed_rows(told: Any) -> Table:
@@ -298,6 +311,25 @@ def page(folder: Path, command: str) -> str:
             "Turns a second by so many tasks of one process, each into a thread of its own.\n",
             table(["store", *counts, "failed"], rates),
         ]
+    if found := graph_rows(graph):
+        parts += [
+            "## Through LangGraph\n",
+            "A graph of one node: 1,000 random letters and digits and three checkpoints a turn. The text in zstd: "
+            f"{min(each['x_zstd'] for each in graph.values() if 'x_zstd' in each):.2f}x.\n",
+            table(
+                [
+                    "saver",
+                    "turns",
+                    "of the text",
+                    "first puts",
+                    "last puts",
+                    "`get_tuple`",
+                    "20 steps of the past",
+                    "CPU of a turn",
+                ],
+                found,
+            ),
+        ]
     if found := list_rows(told):
         parts += ["## Lists and search\n", table(["what", "which", "time"], found)]
     if told.get("conversations", {}).get("stores"):
@@ -319,7 +351,7 @@ def page(folder: Path, command: str) -> str:
             postgres_rows(figures),
         ),
     ]
-    write_json(folder / "samples.json", told | {"postgres": figures, "core": core})
+    write_json(folder / "samples.json", told | {"postgres": figures, "core": core, "langgraph": graph})
     return "\n".join(parts).rstrip() + "\n"
 
 
