@@ -161,7 +161,7 @@ def test_reset_ends_open_connections_and_new_ones(proxy: FaultProxy) -> None:
         proxy.set(RESET)
         with pytest.raises(ConnectionResetError):
             client.hear()
-    with Client(proxy.port) as client, pytest.raises(ConnectionError):
+    with pytest.raises(ConnectionError), Client(proxy.port) as client:  # Perhaps while it connects.
         client.ask(b"b")
     proxy.set(PASS)
     with Client(proxy.port) as client:
