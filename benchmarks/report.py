@@ -351,7 +351,9 @@ def page(folder: Path, command: str) -> str:
             postgres_rows(figures),
         ),
     ]
-    write_json(folder / "samples.json", told | {"postgres": figures, "core": core, "langgraph": graph})
+    write_json(
+        folder / "samples.json", told | {"postgres": figures, "core": core, "langgraph": graph}
+    )
     return "\n".join(parts).rstrip() + "\n"
 
 
