@@ -159,13 +159,21 @@ async def test_what_a_dead_process_left_of_a_replaced_checkpoint_goes_with_it(
     assert await saver.aget_tuple(at(2)) is None
 
 
-async def test_a_thread_that_another_process_deleted_begins_again(
+async def one_whose_thread_was_deleted(
     checkpointer: BaseCheckpointer,
-) -> None:
+) -> tuple[ThreadlineSaver, ThreadlineSaver]:
+    """A saver that put two checkpoints, and another, as in another process, that deleted their thread."""
     saver, other = ThreadlineSaver(checkpointer), ThreadlineSaver(checkpointer)
     for number in (1, 2):
         await aput(saver, number, number - 1 or None)
     await other.adelete_thread("t")
+    return saver, other
+
+
+async def test_a_thread_that_another_process_deleted_begins_again(
+    checkpointer: BaseCheckpointer,
+) -> None:
+    saver, other = await one_whose_thread_was_deleted(checkpointer)
     for task in ("late", "later"):  # It does not know yet, and must not bring the thread back.
         with pytest.raises(ThreadNotFoundError):
             await saver.aput_writes(at(3), [("n", 3)], task)
@@ -188,10 +196,7 @@ async def test_a_thread_that_another_process_deleted_begins_again(
 async def test_a_thread_that_another_process_began_again_is_written_to(
     checkpointer: BaseCheckpointer,
 ) -> None:
-    saver, other = ThreadlineSaver(checkpointer), ThreadlineSaver(checkpointer)
-    for number in (1, 2):
-        await aput(saver, number, number - 1 or None)
-    await other.adelete_thread("t")
+    saver, other = await one_whose_thread_was_deleted(checkpointer)
     await aput(other, 3)
     found = await saver.aget_tuple(at())
     assert found is not None
