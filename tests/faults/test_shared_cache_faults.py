@@ -434,6 +434,13 @@ def test_wrong_arguments_are_refused_at_once() -> None:
     ):
         with pytest.raises(TypeError):
             RedisCache(**wrong)  # type: ignore[arg-type]
+    for wrong in (
+        {"url": url, "pool_config": {"max_conections": 5}},
+        {"url": f"{url}?max_conections=5"},
+    ):
+        with pytest.raises(TypeError, match="'max_conections'"):
+            RedisCache(**wrong)  # type: ignore[arg-type]
+    RedisCache(url, pool_config={"max_connections": 5, "client_name": "mine"})
     for value, error in (("2", TypeError), (True, TypeError), (-1, ValueError), (61, ValueError)):
         with pytest.raises(error):
             BaseCheckpointer(MemoryBackend(), max_stale=value)  # type: ignore[arg-type]

@@ -57,7 +57,7 @@ class Clients:
         if pool is not None:
             self._given = Redis(connection_pool=pool)
         if self._given is None:
-            self._make()  # Raises ValueError now, and not at the first call; it does not connect.
+            _try_settings(self._make())
         self._lock = threading.Lock()
         self._made_in = os.getpid()
         self._begin()
@@ -118,6 +118,15 @@ class Clients:
             elif loop.is_running():
                 closing = asyncio.run_coroutine_threadsafe(_close(client), loop)
                 await asyncio.wait([asyncio.wrap_future(closing)], timeout=1.0)
+
+
+def _try_settings(client: Redis) -> None:
+    """Raise TypeError for a setting that no connection has. Nothing is connected: later the cache would stay silent."""
+    pool = client.connection_pool
+    try:
+        pool.connection_class(**pool.connection_kwargs)
+    except TypeError as error:
+        raise TypeError(f"pool_config (or the URL) has what no connection takes: {error}") from None
 
 
 async def _close(client: Any) -> None:
