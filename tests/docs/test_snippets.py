@@ -34,7 +34,7 @@ from threadline import (
     ToolCallBlock,
 )
 from threadline.backends.memory import MemoryBackend
-from threadline.backends.pg_link import Dsn
+from threadline.backends.pg_address import Dsn
 from threadline.checkpointer import BaseCheckpointer, PgCheckpointer, SqliteCheckpointer
 from threadline.errors import UnavailableError
 from threadline.injection import call, using

@@ -89,6 +89,52 @@ async def test_the_variables_of_libpq_too(
         assert (await checkpointer.ahealth())["ok"]
 
 
+NO_ADDRESS = "no address was given"
+
+
+@pytest.fixture
+def nobody(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """No server on this machine's default address, and an environment that names none."""
+    for name in [name for name in os.environ if name.startswith("PG")]:
+        monkeypatch.delenv(name)
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+    monkeypatch.setenv("PGPORT", "1")
+    return monkeypatch
+
+
+async def test_that_nobody_gave_an_address_is_said(nobody: pytest.MonkeyPatch) -> None:
+    for told in ({}, {"pool_config": {"max_size": 1}}):
+        checkpointer = PgCheckpointer(**told)
+        with pytest.raises(UnavailableError, match=NO_ADDRESS) as caught:
+            await checkpointer.aget_state(CONFIG)
+        assert NO_ADDRESS in str((await checkpointer.ahealth())["error"])
+        for place in ("postgres_dsn", "DATABASE_URL", "PGHOST"):
+            assert place in str(caught.value)
+        await checkpointer.arelease()
+
+
+@pytest.mark.parametrize("way", ["dsn", "pool", "config", "DATABASE_URL", "PGHOST"])
+async def test_an_address_that_was_given_is_not_denied(
+    way: str, nobody: pytest.MonkeyPatch
+) -> None:
+    dsn = "postgresql://postgres@127.0.0.1:1/db"
+    arguments: dict[str, Any] = {}
+    if way == "dsn":
+        arguments["postgres_dsn"] = dsn
+    elif way == "pool":
+        arguments["pg_pool"] = asyncpg.create_pool(dsn, min_size=0)
+        await arguments["pg_pool"]
+    elif way == "config":
+        arguments["pool_config"] = {"host": "127.0.0.1"}
+    else:
+        nobody.setenv(way, dsn if way == "DATABASE_URL" else "127.0.0.1")
+    checkpointer = PgCheckpointer(**arguments)
+    with pytest.raises(UnavailableError, match="cannot be reached") as caught:
+        await checkpointer.aget_state(CONFIG)
+    assert NO_ADDRESS not in str(caught.value)
+    await checkpointer.arelease()
+
+
 @pytest.mark.parametrize("dsn", ["", "localhost", "mysql://secret@host/db", "postgresql//secret"])
 async def test_an_address_that_is_none_is_refused(dsn: str) -> None:
     with pytest.raises(ValueError, match="postgresql://user@host") as caught:
@@ -103,6 +149,22 @@ async def test_an_address_that_is_none_is_refused(dsn: str) -> None:
 def test_wrong_arguments_are_refused_at_once(arguments: dict[str, Any]) -> None:
     with pytest.raises((TypeError, ValueError)):
         PgCheckpointer(**arguments)
+
+
+@pytest.mark.parametrize("key", ["max_sise", "dsn", "loop", 7])
+def test_a_setting_that_a_pool_has_not_is_refused_at_once(key: Any) -> None:
+    with pytest.raises(TypeError) as caught:
+        PgCheckpointer(pool_config={"max_size": 3, key: 4})
+    told = str(caught.value)
+    assert f"no {key!r}" in told
+    for name in ("max_size", "statement_cache_size", "server_settings"):
+        assert name in told
+
+
+def test_settings_that_a_pool_has() -> None:
+    PgCheckpointer(pool_config={"max_queries": 5, "ssl": True, "reset": None})
+    # What makes connections may have settings of its own.
+    PgCheckpointer(pool_config={"connect": asyncpg.connect, "of_mine": 1})
 
 
 async def test_a_password_is_nowhere(

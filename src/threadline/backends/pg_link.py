@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import functools
 import os
-import re
 import threading
 import weakref
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
@@ -20,6 +19,7 @@ from typing import Any, TypeVar
 import asyncpg
 
 from threadline import clock
+from threadline.backends.pg_address import NAMED_BY, Dsn, checked_settings
 from threadline.backends.pg_lender import Connection as Connection
 from threadline.backends.pg_lender import Lender
 from threadline.errors import (
@@ -37,46 +37,12 @@ from threadline.loops import when_loop_ends
 T = TypeVar("T")
 Work = Callable[[Connection], Awaitable[T]]
 
-_HOST = r"(?:\[[^\[\]/?#@]*\]|[^\[\]/?#@:,]*)(?::\d{0,5})?"
-#: What follows the scheme of a DSN: who, one host or several, the database, settings.
-_AFTER_SCHEME = re.compile(rf"(?:[^\[\]/?#@]*@)?{_HOST}(?:,{_HOST})*(?:/[^?#@]*)?(?:\?[^#]*)?")
 #: Connections of one of our pools, and seconds in which one must be made.
 POOL_SIZE, CONNECT_SECONDS = 16, 5.0
 #: Seconds after the deadline in which another loop may still say that it passed.
 _GRACE = 0.25
 #: Seconds that closing a pool waits for what still runs on it.
 _CLOSE_SECONDS = 5.0
-
-
-class Dsn:
-    """Where the server is. Its password is in no repr, log or error."""
-
-    __slots__ = ("_text",)
-
-    def __init__(self, text: str | None) -> None:
-        if text is not None and not isinstance(text, str):
-            raise TypeError(f"postgres_dsn must be a str, not {type(text).__name__}")
-        self._text = text
-
-    def __repr__(self) -> str:
-        return "Dsn('***')"
-
-    def resolve(self) -> str | None:
-        """The DSN for the driver; without one DATABASE_URL, else None: the PG* variables."""
-        text = self._text if self._text is not None else os.environ.get("DATABASE_URL")
-        if text is None:
-            return None
-        name = "postgres_dsn" if self._text is not None else "DATABASE_URL"
-        scheme, mark, rest = text.partition("://")
-        if not mark or scheme.partition("+")[0] not in ("postgresql", "postgres"):
-            raise ValueError(f"{name} must look like postgresql://user@host:5432/database")
-        # Else the driver takes a part of the password for a port, and says so.
-        if not _AFTER_SCHEME.fullmatch(rest):
-            raise ValueError(
-                f"{name} cannot be read: it must look like postgresql://user@host:5432/database, and in a user or "
-                "password the characters / ? # [ ] and @ are written %2F %3F %23 %5B %5D and %40"
-            )
-        return f"postgresql://{rest}"
 
 
 class LostError(UnavailableError):
@@ -171,7 +137,7 @@ class Link:
     def __init__(
         self, dsn: Dsn, pool: Any | None = None, config: Mapping[str, Any] | None = None
     ) -> None:
-        self._dsn, self._config = dsn, dict(config or {})
+        self._dsn, self._config = dsn, checked_settings(config or {})
         self._given = Lender(pool, keeps=False) if pool is not None else None
         self._pools: dict[asyncio.AbstractEventLoop, asyncio.Future[Lender]] = {}
         self._ends: dict[asyncio.AbstractEventLoop, AsyncGenerator[None]] = {}
@@ -238,9 +204,10 @@ class Link:
             lender = self._lender()
             connection = lender.spare() if lender is not None else None
             if lender is None or connection is None:
-                async with asyncio.timeout(deadline - clock.monotonic()):
-                    lender = lender or await self._pool()
-                    connection = await lender.wait()
+                with self._address_said():
+                    async with asyncio.timeout(deadline - clock.monotonic()):
+                        lender = lender or await self._pool()
+                        connection = await lender.wait()
             whole = False
             try:
                 async with asyncio.timeout(deadline - clock.monotonic()):
@@ -259,6 +226,21 @@ class Link:
                     ):  # The driver let go of it itself.
                         connection.terminate()
                 await lender.back(connection)
+
+    @contextlib.contextmanager
+    def _address_said(self) -> Iterator[None]:
+        """Say of a server that cannot be reached that nobody said where it is, if so."""
+        try:
+            with driver_errors():
+                yield
+        except UnavailableError as error:
+            given = self._given is not None or any(map(self._config.get, NAMED_BY))
+            if given or self._dsn.is_given:
+                raise
+            raise type(error)(
+                f"{error}. As no address was given (postgres_dsn, else DATABASE_URL or PGHOST in the environment), the "
+                "server was looked for on this machine."
+            ) from None
 
     def _lender(self) -> Lender | None:
         """What lends the connections of this loop, when it is there already."""

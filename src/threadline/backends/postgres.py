@@ -34,9 +34,10 @@ from threadline.backend import (
     ThreadRow,
 )
 from threadline.backends import pg_migrate, pg_steps
+from threadline.backends.pg_address import Dsn
 from threadline.backends.pg_commit import Commits, NeedsSteps, is_plain
 from threadline.backends.pg_join import Joins, is_joinable
-from threadline.backends.pg_link import Connection, Dsn, Link, LostError, is_told
+from threadline.backends.pg_link import Connection, Link, LostError, is_told
 from threadline.backends.pg_read import Reader
 from threadline.backends.pg_sql import Sql, UserIds
 from threadline.errors import DeadlineError, OutcomeUnknownError, ReleasedError, UnavailableError
