@@ -33,7 +33,6 @@ class CheckpointRow:
     ext_id: str | None = None
     name: str | None = None
     run_id: str | None = None
-    op_id: bytes = b""
     refs: tuple[Range, ...] = ()
     blob_refs: tuple[bytes, ...] = ()
     key_id: int = 0

@@ -145,7 +145,6 @@ def put(version: int, key: bytes = KEY, **changes: Any) -> Batch:
         parent_version=at or None,
         base=at or None,
         refs=(Range(0, 0, version),),
-        op_id=b"o" * 16,
         bytes=7,
     )
     checkpoint = dataclasses.replace(checkpoint, **changes.pop("head", {}))

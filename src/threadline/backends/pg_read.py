@@ -33,7 +33,7 @@ from threadline.summary import Dated, Summary, Tokens, ToolCounts
 _WORD = re.compile(r"[A-Za-z0-9\u0080-\U0010ffff]+")
 _MOST: Final = 2**63 - 1
 #: Where the columns of the thread and of the checkpoint lie in what a read of a head gives; and those of a hit.
-_THREAD, _HEAD, _CHECKPOINT, _CONTENT = slice(2, 18), slice(18, 21), slice(21, 37), slice(37, 39)
+_THREAD, _HEAD, _CHECKPOINT, _CONTENT = slice(2, 18), slice(18, 21), slice(21, 36), slice(36, 38)
 _HIT_ENTRY, _HIT_THREAD = slice(1, 13), slice(13, 29)
 _CURSOR = ("at", "thread", "ns", "seq")
 

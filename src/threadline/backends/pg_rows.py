@@ -93,7 +93,6 @@ def checkpoint_parameters(batch: Batch) -> dict[str, Any]:
         "ext_id": id_in(row.ext_id),
         "name": row.name,
         "run_id": row.run_id,
-        "state_op_id": row.op_id or None,
         "refs": ",".join([str(number) for each in row.refs for number in each]) or None,
         "blob_refs": b"".join(row.blob_refs) or None,
         "digest": row.digest,
@@ -274,9 +273,9 @@ def thread_row(columns: Sequence[Any]) -> ThreadRow:
 
 
 def checkpoint_row(columns: Sequence[Any]) -> CheckpointRow:
-    """A checkpoint from its 16 columns."""
-    version, payload, digest, parent, base, based, kind, ext_id, name, run_id, op_id = columns[:11]
-    refs, blob_refs, key_id, size, created_at = columns[11:]
+    """A checkpoint from its 15 columns."""
+    version, payload, digest, parent, base, based, kind, ext_id, name, run_id = columns[:10]
+    refs, blob_refs, key_id, size, created_at = columns[10:]
     parent = (version - 1 if parent is None else parent) or None
     flat, ids = [int(number) for number in refs.split(",")] if refs else (), blob_refs or b""
     return CheckpointRow(
@@ -289,7 +288,6 @@ def checkpoint_row(columns: Sequence[Any]) -> CheckpointRow:
         ext_id=id_out(ext_id),
         name=name,
         run_id=run_id,
-        op_id=op_id or b"",
         refs=tuple(map(Range, flat[::3], flat[1::3], flat[2::3])),
         blob_refs=tuple(ids[at : at + 16] for at in range(0, len(ids), 16)),
         key_id=key_id or 0,

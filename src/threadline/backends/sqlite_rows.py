@@ -134,8 +134,8 @@ def thread_row(columns: Sequence[Any]) -> ThreadRow:
 
 def checkpoint_row(columns: Sequence[Any]) -> CheckpointRow:
     """A checkpoint from its 15 columns."""
-    version, payload, digest, parent_version, base, kind, ext_id, name, run_id, op_id = columns[:10]
-    refs, blob_refs, key_id, size, created_at = columns[10:]
+    version, payload, digest, parent_version, base, kind, ext_id, name, run_id = columns[:9]
+    refs, blob_refs, key_id, size, created_at = columns[9:]
     flat = json.loads(refs) if refs else []
     ids = blob_refs or b""
     return CheckpointRow(
@@ -148,7 +148,6 @@ def checkpoint_row(columns: Sequence[Any]) -> CheckpointRow:
         ext_id=ext_id,
         name=name,
         run_id=run_id,
-        op_id=op_id or b"",
         refs=tuple(map(Range, flat[::3], flat[1::3], flat[2::3])),
         blob_refs=tuple(ids[at : at + 16] for at in range(0, len(ids), 16)),
         key_id=key_id,
@@ -168,7 +167,6 @@ def checkpoint_columns(checkpoint: CheckpointRow, at: int) -> dict[str, Any]:
         "ext_id": checkpoint.ext_id,
         "name": checkpoint.name,
         "run_id": checkpoint.run_id,
-        "op_id": checkpoint.op_id or None,
         "refs": f"[{','.join(map(str, flat))}]" if flat else None,
         "blob_refs": b"".join(checkpoint.blob_refs) or None,
         "digest": checkpoint.digest,

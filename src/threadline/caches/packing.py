@@ -71,7 +71,7 @@ class Packer:
         about = orjson.dumps(
             [
                 [row.version, row.parent_version, row.base, row.kind, row.ext_id, row.name],
-                [row.run_id, row.op_id.hex(), row.key_id, row.bytes, row.created_at],
+                [row.run_id, row.key_id, row.bytes, row.created_at],
                 [[*each] for each in row.refs],
                 [each.hex() for each in row.blob_refs],
                 [thread.user, head.last_version],
@@ -237,7 +237,7 @@ def _read_head(body: bytes, known: Known) -> tuple[CheckpointRow, bytes, str | N
     about, marks, payload = (body[a:b] for a, b in itertools.pairwise(ends))
     first, second, refs, blob_refs, (owner, last_version) = orjson.loads(about)
     version, parent_version, base, kind, ext_id, name = first
-    run_id, op_id, key_id, size, created_at = second
+    run_id, key_id, size, created_at = second
     row = CheckpointRow(
         version=version,
         payload=payload,
@@ -248,7 +248,6 @@ def _read_head(body: bytes, known: Known) -> tuple[CheckpointRow, bytes, str | N
         ext_id=ext_id,
         name=name,
         run_id=run_id,
-        op_id=bytes.fromhex(op_id),
         refs=tuple(Range(*each) for each in refs),
         blob_refs=tuple(bytes.fromhex(each) for each in blob_refs),
         key_id=key_id,

@@ -110,7 +110,7 @@ class Past:
             doc = dataclasses.replace(
                 doc, ends=tuple((log, marks[log].end) for log, _ in doc.ends if log < len(marks))
             )
-            row = self._row(address, doc, now, operation, "rollback", metadata)
+            row = self._row(address, doc, now, "rollback", metadata)
             row = dataclasses.replace(row, base=_row(target).version)
             batch = await self._engine.batch(
                 address,
@@ -172,7 +172,7 @@ class Past:
             )
             marks = await self._copied_marks(source, key, head, doc)
             doc = dataclasses.replace(doc, ends=tuple((log, marks[log].end) for log, _ in doc.ends))
-            row = self._row(into, doc, there, operation, "fork", metadata, marks)
+            row = self._row(into, doc, there, "fork", metadata, marks)
             batch = await self._fork_batch(source, into, head, there, row, marks, metadata, key)
             batch = dataclasses.replace(batch, op_id=operation)
             try:
@@ -278,7 +278,6 @@ class Past:
         address: Address,
         doc: HeadDoc,
         onto: Head,
-        op_id: bytes,
         kind: str,
         metadata: dict[str, Any],
         marks: Sequence[Mark] | None = None,
@@ -298,7 +297,6 @@ class Past:
             base=onto.head_version or None,
             kind=kind,
             run_id=address.run_id,
-            op_id=op_id,
             payload=sealed.data,
             key_id=sealed.key_id,
             digest=digest,

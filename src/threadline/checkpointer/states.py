@@ -210,7 +210,6 @@ class States:
             kind=options.kind,
             name=options.name,
             run_id=address.run_id,
-            op_id=put.op_id,
             payload=sealed.head.data,
             key_id=sealed.head.key_id,
             digest=sealed.digest,

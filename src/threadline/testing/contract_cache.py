@@ -60,7 +60,6 @@ def state(
         base=version - 1 or None,
         name="a \N{SNOWMAN} name",
         run_id="run",
-        op_id=b"o" * 16,
         refs=ranges if refs is None else refs,
         blob_refs=tuple(blob.id for blob in blobs),
         bytes=17,

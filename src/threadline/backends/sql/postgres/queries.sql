@@ -139,9 +139,9 @@ SELECT s.key
 -- add_checkpoint --
 -- One version.
 -- part: of put
-INSERT INTO tl.checkpoints (thread, ns, version, parent_version, base, based, kind, ext_id, name, run_id, op_id, refs,
+INSERT INTO tl.checkpoints (thread, ns, version, parent_version, base, based, kind, ext_id, name, run_id, refs,
                             blob_refs, digest, key_id, bytes, created_at, terms, payload)
-SELECT t.thread, :ns, :version, :parent_version, :base, :based, :state_kind, :ext_id, :name, :run_id, :state_op_id, :refs,
+SELECT t.thread, :ns, :version, :parent_version, :base, :based, :state_kind, :ext_id, :name, :run_id, :refs,
        :blob_refs, :digest, nullif(:key_id, 0), :bytes, coalesce(:created_at, t.at), :terms, :payload
   FROM {{held}}
 
@@ -468,9 +468,9 @@ WITH h AS (
                 last_version = greatest(x.last_version, excluded.last_version)
          RETURNING x.ns, x.head_version),
      c AS (
-         INSERT INTO tl.checkpoints (thread, ns, version, parent_version, base, based, kind, ext_id, name, run_id, op_id,
+         INSERT INTO tl.checkpoints (thread, ns, version, parent_version, base, based, kind, ext_id, name, run_id,
                                      refs, blob_refs, digest, key_id, bytes, created_at, terms, payload)
-         SELECT :thread, o.ns, o.version, o.parent_version, o.base, o.based, o.kind, o.ext_id, o.name, o.run_id, o.op_id,
+         SELECT :thread, o.ns, o.version, o.parent_version, o.base, o.based, o.kind, o.ext_id, o.name, o.run_id,
                 o.refs, o.blob_refs, o.digest, o.key_id, o.bytes, o.created_at, o.terms, o.payload
            FROM h JOIN tl.checkpoints AS o ON o.thread = :source AND o.ns = h.ns
           WHERE :every OR o.version <= h.head_version
@@ -619,7 +619,7 @@ t.created_at, t.activity_at, t.message_count, t.checkpoint_count
 -- checkpoint --
 -- The columns of a checkpoint.
 -- part: of other statements
-c.version, c.payload, c.digest, c.parent_version, c.base, c.based, c.kind, c.ext_id, c.name, c.run_id, c.op_id, c.refs,
+c.version, c.payload, c.digest, c.parent_version, c.base, c.based, c.kind, c.ext_id, c.name, c.run_id, c.refs,
 c.blob_refs, c.key_id, c.bytes, c.created_at
 
 -- row --

@@ -186,9 +186,9 @@ VALUES (:thread, :ns, :namespace, :incarnation, :head_version, :last_version, :m
 
 -- add_checkpoint --
 -- One version.
-INSERT INTO checkpoints (thread, ns, version, parent_version, base, kind, ext_id, name, run_id, op_id, refs,
+INSERT INTO checkpoints (thread, ns, version, parent_version, base, kind, ext_id, name, run_id, refs,
                          blob_refs, digest, key_id, bytes, created_at, payload)
-VALUES (:thread, :ns, :version, :parent_version, :base, :kind, :ext_id, :name, :run_id, :op_id, :refs,
+VALUES (:thread, :ns, :version, :parent_version, :base, :kind, :ext_id, :name, :run_id, :refs,
         :blob_refs, :digest, :key_id, :bytes, :created_at, :payload)
 
 -- put_row --
@@ -265,9 +265,9 @@ SELECT :thread, x.ns, x.namespace, :incarnation, coalesce(x.kept, x.head_version
 
 -- copy_all_checkpoints --
 -- Every version of these namespaces, or those up to where they end.
-INSERT INTO checkpoints (thread, ns, version, parent_version, base, kind, ext_id, name, run_id, op_id, refs,
+INSERT INTO checkpoints (thread, ns, version, parent_version, base, kind, ext_id, name, run_id, refs,
                          blob_refs, digest, key_id, bytes, created_at, payload)
-SELECT :thread, c.ns, c.version, c.parent_version, c.base, c.kind, c.ext_id, c.name, c.run_id, c.op_id, c.refs,
+SELECT :thread, c.ns, c.version, c.parent_version, c.base, c.kind, c.ext_id, c.name, c.run_id, c.refs,
        c.blob_refs, c.digest, c.key_id, c.bytes, c.created_at, c.payload
   FROM heads AS h
   JOIN checkpoints AS c ON c.thread = :source AND c.ns = h.ns AND (:ends IS NULL OR c.version <= h.head_version)
@@ -524,19 +524,19 @@ SELECT h.last_version
 
 -- checkpoint_by_version --
 -- A version of a thread that was read in the same snapshot.
-SELECT version, payload, digest, parent_version, base, kind, ext_id, name, run_id, op_id, refs, blob_refs, key_id,
+SELECT version, payload, digest, parent_version, base, kind, ext_id, name, run_id, refs, blob_refs, key_id,
        bytes, created_at
   FROM checkpoints WHERE thread = :thread AND ns = :ns AND version = :version
 
 -- checkpoint_by_ext_id --
 -- A framework's own checkpoint of a thread that was read in the same snapshot.
-SELECT version, payload, digest, parent_version, base, kind, ext_id, name, run_id, op_id, refs, blob_refs, key_id,
+SELECT version, payload, digest, parent_version, base, kind, ext_id, name, run_id, refs, blob_refs, key_id,
        bytes, created_at
   FROM checkpoints WHERE thread = :thread AND ns = :ns AND ext_id = :ext_id
 
 -- checkpoint_by_name --
 -- The latest of a name in a thread that was read in the same snapshot.
-SELECT version, payload, digest, parent_version, base, kind, ext_id, name, run_id, op_id, refs, blob_refs, key_id,
+SELECT version, payload, digest, parent_version, base, kind, ext_id, name, run_id, refs, blob_refs, key_id,
        bytes, created_at
   FROM checkpoints WHERE thread = :thread AND ns = :ns AND name = :name ORDER BY version DESC LIMIT 1
 
@@ -558,7 +558,7 @@ SELECT b.id, b.payload, b.key_id
 
 -- read_checkpoints --
 -- Versions, newest first.
-SELECT c.version, c.payload, c.digest, c.parent_version, c.base, c.kind, c.ext_id, c.name, c.run_id, c.op_id, c.refs,
+SELECT c.version, c.payload, c.digest, c.parent_version, c.base, c.kind, c.ext_id, c.name, c.run_id, c.refs,
        c.blob_refs, c.key_id, c.bytes, c.created_at
   FROM threads AS t
   JOIN checkpoints AS c ON c.thread = t.id AND c.ns = :ns AND c.version < :before
@@ -571,7 +571,7 @@ SELECT c.version, c.payload, c.digest, c.parent_version, c.base, c.kind, c.ext_i
 
 -- read_named_checkpoints --
 -- Versions of a name, newest first.
-SELECT c.version, c.payload, c.digest, c.parent_version, c.base, c.kind, c.ext_id, c.name, c.run_id, c.op_id, c.refs,
+SELECT c.version, c.payload, c.digest, c.parent_version, c.base, c.kind, c.ext_id, c.name, c.run_id, c.refs,
        c.blob_refs, c.key_id, c.bytes, c.created_at
   FROM threads AS t
   JOIN checkpoints AS c ON c.thread = t.id AND c.ns = :ns AND c.name = :name AND c.version < :before

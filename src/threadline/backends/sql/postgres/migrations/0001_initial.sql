@@ -72,7 +72,6 @@ CREATE TABLE tl.checkpoints (
     digest bytea NOT NULL,
     payload bytea NOT NULL,
     refs text COLLATE "C",
-    op_id bytea,
     ext_id bytea,
     blob_refs bytea,
     kind text COLLATE "C",

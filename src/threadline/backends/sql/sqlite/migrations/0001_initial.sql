@@ -62,7 +62,6 @@ CREATE TABLE checkpoints (
     ext_id TEXT,
     name TEXT,
     run_id TEXT,
-    op_id BLOB,
     refs TEXT,
     blob_refs BLOB,
     digest BLOB NOT NULL,
