@@ -492,3 +492,22 @@ def test_colour_only_where_it_is_wanted(store: Path) -> None:
     none = in_a_process("--db", store, "search", "dry", env={"FORCE_COLOR": "1", "NO_COLOR": "1"})
     assert b"\x1b[1mdry" in none.stdout
     assert b";33m" not in none.stdout
+
+
+@pytest.mark.parametrize("module", ["typer", "orjson", "platformdirs", "rich"])
+@pytest.mark.parametrize("by_name", [True, False], ids=["threadline", "python -m"])
+def test_an_interrupt_while_it_is_imported(tmp_path: Path, module: str, by_name: bool) -> None:
+    """A module that is imported on the way interrupts the program, as Ctrl-C does at that moment."""
+    interrupt = (
+        "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\nraise SystemExit('it went on')\n"
+    )
+    (tmp_path / f"{module}.py").write_text(interrupt, "utf-8")
+    script = [str(Path(sys.executable).with_name("threadline"))]
+    ended = subprocess.run(
+        [*(script if by_name else [sys.executable, "-m", "threadline.cli"]), "threads"],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "")

@@ -8,14 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from typing import NoReturn
-
-from threadline import ThreadlineError
-from threadline.cli.app import app
-from threadline.cli.options import Refusal
-from threadline.cli.output import complain, ready_streams
 
 #: How a program ends: well, or because of what it was given.
 DONE, BAD_INPUT, INTERRUPTED = 0, 2, 130
@@ -27,6 +24,12 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
     0: done. 1: `verify` found something wrong. 2: bad input, or a store that cannot be used; the reason is on stderr.
     130: interrupted.
     """
+    with _ending_when_interrupted():
+        from threadline import ThreadlineError
+        from threadline.cli.app import app
+        from threadline.cli.options import Refusal
+        from threadline.cli.output import complain, ready_streams
+
     ready_streams()
     code: object = DONE
     try:
@@ -52,3 +55,21 @@ def _let_go_of_stdout() -> None:
     # Else the interpreter flushes once more when it ends, and complains.
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@contextlib.contextmanager
+def _ending_when_interrupted() -> Iterator[None]:
+    """Let Ctrl-C end the process at once, while nothing is open yet: an exception would be shown, or lost, where it
+    meets the import of a module."""
+    usual = signal.default_int_handler
+    if (
+        threading.current_thread() is not threading.main_thread()
+        or signal.getsignal(signal.SIGINT) is not usual
+    ):
+        yield
+        return
+    signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, usual)
