@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Coroutine, Mapping
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar, get_args
 
 from threadline.checkpointer.checkpoints import Checkpoints
 from threadline.checkpointer.copying import Copying
@@ -23,8 +23,10 @@ from threadline.checkpointer.threads import Threads
 from threadline.checkpointer.verify import Verifier
 from threadline.config import SHORT, text_id
 from threadline.history.retention import RetentionPolicy
+from threadline.model import Role
 
 T = TypeVar("T")
+ROLES: Final[tuple[str, ...]] = get_args(Role)
 
 
 class Calls:
@@ -64,6 +66,15 @@ def read_metadata(metadata: Mapping[str, Any] | None) -> dict[str, Any]:
     if not isinstance(metadata, Mapping):
         raise TypeError(f"metadata must be a dict, not {type(metadata).__name__}")
     return dict(metadata)
+
+
+def read_role(role: str | None) -> str | None:
+    """The role that messages are to have (None: any), checked."""
+    if role is not None and not isinstance(role, str):
+        raise TypeError(f"role must be a str, not {type(role).__name__}")
+    if role is not None and role not in ROLES:
+        raise ValueError(f"no message has the role {role!r}; the roles are {', '.join(ROLES)}")
+    return role
 
 
 def read_limit(limit: int | None, what: str = "limit") -> int | None:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 from threadline.backend import ThreadQuery
-from threadline.checkpointer.calls import Calls, read_limit, read_metadata, read_offset
+from threadline.checkpointer.calls import Calls, read_limit, read_metadata, read_offset, read_role
 from threadline.checkpointer.messages import OnDuplicate
 from threadline.checkpointer.sync import face, face_iter
 from threadline.config import Config, read_config
@@ -60,6 +60,8 @@ class MessageCalls(Calls):
         search: only those that hold every part of this text, as whole words, without regard to case and accents. role,
         metadata: only those of this role, with these keys. after: only those behind the message with this id. offset,
         limit: leave out so many, then at most so many (1 or more; None: all). last: the newest so many, instead.
+
+        Raises TypeError, and ValueError, also for a role that no message can have.
         """
         address = read_config(config)
         most, skip, newest = read_limit(limit), read_offset(offset), read_limit(last, "last")
@@ -70,7 +72,7 @@ class MessageCalls(Calls):
         messages = self._messages.iterate(
             address,
             search=search,
-            role=role,
+            role=read_role(role),
             metadata=read_metadata(metadata),
             after=after,
             newest=newest is not None,
@@ -94,7 +96,9 @@ class MessageCalls(Calls):
     ) -> AsyncIterator[Message]:
         """The messages of a thread one by one, read page by page; the arguments are those of `alist_messages`."""
         address = read_config(config)
-        async for message in self._messages.iterate(address, search=search, role=role, after=after):
+        async for message in self._messages.iterate(
+            address, search=search, role=read_role(role), after=after
+        ):
             yield message
 
     @operation
@@ -106,7 +110,9 @@ class MessageCalls(Calls):
         address = read_config(config, thread=False)
         self._engine.check_user(address)
         threads = ThreadQuery(address.tenant, address.app, address.user)
-        return await self._messages.search(threads, search, role, read_limit(limit) or 20)
+        return await self._messages.search(
+            threads, search, read_role(role), read_limit(limit) or 20
+        )
 
     @operation
     async def adelete_message(

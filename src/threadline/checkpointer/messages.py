@@ -26,7 +26,6 @@ from threadline.codec.terms import matches
 from threadline.config import Address, message_key
 from threadline.errors import ConflictError, CorruptionError
 from threadline.model import Message
-from threadline.texts import check_text
 
 #: The kind of an entry that is a Message of ours.
 MESSAGE = "message"
@@ -259,8 +258,6 @@ class Messages:
         self, threads: ThreadQuery, search: str, role: str | None, limit: int
     ) -> list[tuple[str, Message]]:
         """Messages of any thread that match, newest first, each with its thread's id."""
-        if role is not None:
-            check_text(role, "role")
         query = read_query(search)
         if query is None:
             return []

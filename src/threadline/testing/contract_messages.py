@@ -167,6 +167,22 @@ class MessagesContract(FaceTests):
         assert await listed(role="user", last=1) == messages[-1:]
         assert await face.collect("aiter_messages", at(), after="m2") == messages[2:]
 
+    async def test_p9_a_role_that_no_message_has_is_refused(self, face: Face) -> None:
+        """A filter that can find nothing is a mistake, and the roles that there are are named."""
+        await face.aput_messages(at(), said("x"))
+        asked: tuple[Callable[[Any], Any], ...] = (
+            lambda role: face.alist_messages(at(), role=role),
+            lambda role: face.collect("aiter_messages", at(), role=role),
+            lambda role: face.asearch_messages({}, "x", role=role),
+        )
+        for ask in asked:
+            for role in ("robot", "User", "", "user\0", "\ud800"):
+                with pytest.raises(ValueError, match="user, assistant, system, tool"):
+                    await ask(role)
+            with pytest.raises(TypeError):
+                await ask(7)
+            assert await ask("developer") == []
+
     async def test_p5_limits_of_a_log_are_checked(self, face: Face) -> None:
         """1 or more (an offset 0 or more), ints and no bools; after names a message that is there."""
         await face.aput_messages(at(), said("one", "two"))
