@@ -29,7 +29,7 @@ from threadline.batch import SlotPut as SlotPut
 from threadline.batch import TailIs as TailIs
 from threadline.batch import ThreadPut as ThreadPut
 from threadline.batch import ThreadRow as ThreadRow
-from threadline.history.row import ROW_BYTES
+from threadline.history.row import ROW_SIZE, RowSize
 from threadline.history.row import Blob as Blob
 from threadline.history.row import Range as Range
 from threadline.history.row import Row as Row
@@ -162,8 +162,8 @@ class Backend(ABC):
     name: ClassVar[str]
     #: Whether calls wait on a network, so that sync callers need a loop of their own.
     suspends: ClassVar[bool] = False
-    #: How many bytes (before compression) a row of a log takes before the next one begins.
-    row_bytes: ClassVar[int] = ROW_BYTES
+    #: When a row of a log is full, and the next one begins.
+    row_size: ClassVar[RowSize] = ROW_SIZE
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop | None:

@@ -23,10 +23,11 @@ from threadline.history.logs import (
     read_marks,
     write_marks,
 )
-from threadline.history.row import ROW_BYTES, Row
+from threadline.history.row import ROW_SIZE, Row, RowSize
 from threadline.testing.strategies import small_values
 
 CODEC = Codec()
+ROW_BYTES = ROW_SIZE.plain
 sizes = st.sampled_from([0, 1, 10, 3_000, ROW_BYTES - 4, ROW_BYTES - 3, ROW_BYTES, 40_000])
 items = st.one_of(
     small_values.map(encode),
@@ -42,7 +43,8 @@ tails = st.lists(st.sampled_from(["known", "read", "read", "none"]), min_size=12
 class Store:
     """The rows of one log as a backend keeps them."""
 
-    def __init__(self) -> None:
+    def __init__(self, size: RowSize = ROW_SIZE) -> None:
+        self.size = size
         self.rows: dict[int, Row] = {}
         self.mark, self.tail = Mark(), Items((), b"")
         self.written = 0
@@ -51,9 +53,9 @@ class Store:
         tail: Items | None = None
         if how == "known" and self.mark.end > self.mark.open:
             tail = self.tail
-        elif how == "read" and new and joins(self.mark, new):
+        elif how == "read" and new and joins(self.mark, new, self.size):
             tail = open_row(self.rows[self.mark.open], CODEC)
-        growth = grow(3, self.mark, new, CODEC, tail)
+        growth = grow(3, self.mark, new, CODEC, tail, row_size=self.size)
         for row in growth.rows[1:]:
             assert (
                 row.start not in self.rows
@@ -116,6 +118,18 @@ def test_an_item_is_put_into_one_row_and_a_full_row_is_never_touched(
         store.append(new, "read")
         changed = [start for start in before if store.rows[start] != before[start]]
         assert changed in ([], [open_])
+
+
+@given(puts, tails)
+def test_a_row_that_takes_enough_is_full(history: list[list[bytes]], how: list[str]) -> None:
+    store, everything = Store(RowSize(ROW_BYTES, 100)), list[bytes]()
+    for new, tail in zip(history, how, strict=False):
+        full = {start for start, row in store.rows.items() if len(row.payload) >= 100}
+        before = {start: store.rows[start] for start in full}
+        store.append(new, tail)
+        everything += new
+        assert {start: store.rows[start] for start in full} == before
+    assert store.items() == everything
 
 
 @given(puts)

@@ -28,6 +28,7 @@ from threadline.config import read_config
 from threadline.history.freeing import joined
 from threadline.history.logs import read_marks
 from threadline.history.retention import RetentionPolicy
+from threadline.history.row import RowSize
 from threadline.inline import run_inline
 
 CONFIG = {"thread_id": "t"}
@@ -68,7 +69,7 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Make]:
 @pytest.fixture
 def short_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     """Many rows from few items."""
-    monkeypatch.setattr("threadline.backend.Backend.row_bytes", 600)
+    monkeypatch.setattr("threadline.backend.Backend.row_size", RowSize(600))
 
 
 class Writer:

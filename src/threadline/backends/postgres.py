@@ -42,6 +42,7 @@ from threadline.backends.pg_read import Reader
 from threadline.backends.pg_sql import Sql, UserIds
 from threadline.errors import DeadlineError, OutcomeUnknownError, ReleasedError, UnavailableError
 from threadline.history.freeing import Stock
+from threadline.history.row import RowSize
 
 T = TypeVar("T")
 
@@ -67,7 +68,7 @@ class PostgresBackend(Backend):
     name: ClassVar[str] = "postgres"
     suspends: ClassVar[bool] = True
     # Compressed, a row fits beside others on a page: it is rewritten there, and not out of line (TOAST).
-    row_bytes: ClassVar[int] = 3 * 1024
+    row_size: ClassVar[RowSize] = RowSize(plain=4 * 1024, stored=900)
 
     def __init__(
         self,

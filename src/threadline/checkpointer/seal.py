@@ -40,15 +40,15 @@ async def seal_plan(
     engine: Engine, address: Address, key: bytes, plan: Plan, ground: Ground
 ) -> Sealed:
     """Seal a plan; reads the open rows that it adds to, unless this process has them."""
-    codec, marks, row_bytes = engine.codec, list(plan.marks), engine.backend.row_bytes
+    codec, marks, row_size = engine.codec, list(plan.marks), engine.backend.row_size
     rows: list[Row] = []
     size = 0
     tails: dict[int, Items] = dict(ground.snapshot.tails) if ground.snapshot else {}
     for log, items in sorted(plan.appends.items()):
         tail = tails.pop(log, None)
-        if items and tail is None and joins(marks[log], items, row_bytes):
+        if items and tail is None and joins(marks[log], items, row_size):
             tail = await _read_tail(engine, address, key, log, marks[log])
-        growth = grow(log, marks[log], items, codec, tail, row_bytes=row_bytes)
+        growth = grow(log, marks[log], items, codec, tail, row_size=row_size)
         marks[log] = growth.mark
         rows += growth.rows
         size += growth.size

@@ -219,12 +219,12 @@ class Store:
         mark: where the log stands (the `marks` of a `Head`, read by `read_marks`); tail: the items of its open row, as
         the last `Growth` or `open_row` gave them, without which a new row is begun; kind: 16 or more.
         """
-        row_bytes = self._engine.backend.row_bytes
-        return grow(log, mark, items, self._engine.codec, tail, kind, row_bytes)
+        row_size = self._engine.backend.row_size
+        return grow(log, mark, items, self._engine.codec, tail, kind, row_size)
 
     def joins(self, mark: Mark, items: Sequence[bytes]) -> bool:
         """Whether these items go into the log's open row, so that `grow` needs what is in it."""
-        return joins(mark, items, self._engine.backend.row_bytes)
+        return joins(mark, items, self._engine.backend.row_size)
 
     def open_row(self, row: Row) -> Items:
         """The items of a row of a log. Raises CorruptionError."""

@@ -1,8 +1,8 @@
 """The logs of a namespace: where each ends, and how its rows are written. Pure.
 
-The last row of a log is open: what a put appends is joined to it, in place, until it holds so many bytes (before
-compression, 24 KB unless the backend likes them smaller); then the next put begins another. So a row compresses like a
-text and not like a message, a put touches one row of a log whatever its length, and reading stays a short range scan. A
+The last row of a log is open: what a put appends is joined to it, in place, until it is full (24 KB before compression,
+unless the backend likes its rows smaller: `RowSize`); then the next put begins another. So a row compresses like a text
+and not like a message, a put touches one row of a log whatever its length, and reading stays a short range scan. A
 larger item has a row of its own.
 """
 
@@ -18,13 +18,13 @@ from threadline.codec.envelope import Codec, Where
 from threadline.codec.rows import JSON, Items, items_of, join, unpack
 from threadline.codec.tombstones import stood_there
 from threadline.errors import CorruptionError
-from threadline.history.row import ROW_BYTES, Row
+from threadline.history.row import ROW_SIZE, Row, RowSize
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """Where a log stands: its end, where its open row begins and the bytes in it (before compression), and the
-    prefix digests at both places."""
+    """Where a log stands: its end, where its open row begins and the bytes in it (before compression; of a full row as
+    many as it may hold), and the prefix digests at both places."""
 
     end: int = 0
     open: int = 0
@@ -68,9 +68,9 @@ def read_marks(data: bytes) -> list[Mark]:
         raise CorruptionError(f"the marks of a head are damaged: {error!r}") from None
 
 
-def joins(mark: Mark, items: Sequence[bytes], row_bytes: int = ROW_BYTES) -> bool:
+def joins(mark: Mark, items: Sequence[bytes], size: RowSize = ROW_SIZE) -> bool:
     """Whether these items go into the open row, so that its items are needed."""
-    return mark.open < mark.end and mark.open_bytes + len(items[0]) < row_bytes
+    return mark.open < mark.end and mark.open_bytes + len(items[0]) < size.plain
 
 
 def grow(
@@ -80,19 +80,18 @@ def grow(
     codec: Codec,
     tail: Items | None = None,
     kind: int = JSON,
-    row_bytes: int = ROW_BYTES,
+    row_size: RowSize = ROW_SIZE,
 ) -> Growth:
     """Append items (their bytes) to a log.
 
     tail: the items of the open row; without them, or when the first item does not fit beside them, the items begin
-    a row of their own. kind: of every item in this log. row_bytes: how many bytes a row takes before the next one
-    begins.
+    a row of their own. kind: of every item in this log. row_size: when a row is full.
     """
     if not items:
         return Growth(mark, tail=tail)
     if (
         tail is None
-        or not joins(mark, items, row_bytes)
+        or not joins(mark, items, row_size)
         or len(tail.lengths) != mark.end - mark.open
     ):
         tail, start, begin = None, mark.end, mark.prefix
@@ -102,7 +101,7 @@ def grow(
     size = 0
     position, prefix = mark.end, mark.prefix
     last = Items((), b"")
-    for group in _by_bytes(items, mark.open_bytes if tail else 0, row_bytes):
+    for group in _by_bytes(items, mark.open_bytes if tail else 0, row_size.plain):
         prefix = extend(prefix, [_digest(kind, item) for item in group])
         last = join([tail, items_of(group)]) if tail else items_of(group)
         position += len(group)
@@ -114,7 +113,9 @@ def grow(
         )
         opened, opened_prefix = start, begin
         start, begin, tail = position, prefix, None
-    grown = Mark(position, opened, len(last.body), prefix, opened_prefix)
+    full = row_size.stored is not None and len(payload.data) >= row_size.stored
+    filled = row_size.plain if full else len(last.body)
+    grown = Mark(position, opened, filled, prefix, opened_prefix)
     return Growth(grown, tuple(rows), last, size)
 
 

@@ -5,8 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-#: How many bytes (before compression) a row of a log takes before the next one begins.
-ROW_BYTES = 24 * 1024
+
+class RowSize(NamedTuple):
+    """When a row of a log is full, so that the next item begins another: once it holds `plain` bytes before compression
+    or takes `stored` after it (None: that never counts)."""
+
+    plain: int = 24 * 1024
+    stored: int | None = None
+
+
+ROW_SIZE = RowSize()
 
 
 class Range(NamedTuple):
