@@ -83,7 +83,8 @@ class HistoryCalls(Calls):
     async def averify(self, config: Config) -> Verification:
         """Read the config's thread again, all namespaces and all of its past, and say what does not fit: damaged or
         missing rows, digests, ranges, messages, counts. True when nothing is wrong; `problems` says what and where. A
-        thread that is written to meanwhile is read again, and the last of `problems` says where that did not end."""
+        thread that is written to meanwhile is read again, up to 5 times; then only what was found each time is a
+        problem, so that its counts are not compared while that goes on."""
         return await self._verifier.verify(read_config(config))
 
     async def _target(self, address: Address, to: int | str | Checkpoint) -> Address:
