@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import operator
 import pickle
+import random
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -189,7 +190,7 @@ async def craft(checkpointer: BaseCheckpointer, where: str, typed: Typed) -> Non
     places: Any = {"a": Inline(typed)} if where == "value" else {}
     metadata = typed if where == "metadata" else plain
     data = Document(None, places, None, plain, metadata).to_bytes()
-    payload = store.seal(write_document(data, (), None).payload, Where("head"))
+    payload = store.seal(write_document(data, None).payload(), Where("head"))
     row = CheckpointRow(version=1, ext_id=id_of(1), payload=payload.data, digest=bytes(16))
     slots = ()
     if where == "write":
@@ -375,7 +376,7 @@ def test_what_is_taken_away_while_it_is_listed_is_not_there(
     saver: ThreadlineSaver, how: str
 ) -> None:
     for number in range(1, 46):
-        values = {"m": messages(*range(number % 7, number % 7 + 3)), "big": f"{number}" * 3000}
+        values = {"m": messages(*range(number % 7, number % 7 + 3)), "big": f"{number:02}" * 3000}
         put(saver, number, values, number - 1 or None)
         saver.put_writes(at(number), [("m", messages(number + 1))], "task")
     put(saver, 50, {"m": messages(1)}, ns="inner")
@@ -397,20 +398,20 @@ def test_what_documents_are_written_near_may_go_while_they_are_read(
     checkpointer: BaseCheckpointer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     saver, other = ThreadlineSaver(checkpointer), ThreadlineSaver(checkpointer)
-    for number in range(1, 6):
-        names = {f"channel {n} of number {number}": n for n in range(30)}
-        put(saver, number, names, number - 1 or None)
-    before, blobs = next(saver.list(at())), checkpointer.store.ablobs
+    source = random.Random(1)
+    for number in range(1, 31):  # Nothing is near to anything.
+        put(saver, number, {}, number - 1 or None, about=source.randbytes(3000))
+    before, read = next(saver.list(at())), checkpointer.store.aread
     pruned, waiting = [], [RetentionPolicy(keep_last=1)]
 
-    async def late(*args: Any) -> Any:
-        if waiting:
+    async def late(config: Any, what: Any = None) -> Any:
+        if waiting and isinstance(what, list):
             pruned.append(await other.aretain(waiting.pop()))
-        return await blobs(*args)
+        return await read(config, what)
 
-    monkeypatch.setattr(checkpointer.store, "ablobs", late)
+    monkeypatch.setattr(checkpointer.store, "aread", late)
     assert list(ThreadlineSaver(checkpointer).list(at())) == [before]
-    assert pruned == [4]
+    assert pruned == [29]
 
 
 def test_the_latest_can_be_deleted_when_it_is_not_the_newest(saver: ThreadlineSaver) -> None:
@@ -908,7 +909,7 @@ def test_retention_keeps_what_the_policy_says(saver: ThreadlineSaver) -> None:
     assert [c.name for c in checkpointer.list_checkpoints(THREAD)] == [None, None, None, "kept"]
 
 
-def test_a_skeleton_that_only_dropped_checkpoints_needed_is_written_again(
+def test_a_skeleton_stays_for_a_checkpoint_that_could_do_without(
     checkpointer: BaseCheckpointer,
 ) -> None:
     ours, others = ThreadlineSaver(checkpointer), ThreadlineSaver(checkpointer)

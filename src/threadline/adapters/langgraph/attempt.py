@@ -8,9 +8,12 @@ from typing import Any, NamedTuple
 
 from threadline import NotStorableError
 from threadline.adapters.langgraph.document import (
+    FIELDS,
     KIND,
     Document,
+    Skeleton,
     Typed,
+    Written,
     ends,
     stored_id,
     write_document,
@@ -134,25 +137,22 @@ class Attempt:
         self.tried: list[str] = []
         self.start: Slot | None = None
         self.start_content, self.start_near = b"", False
-        self.skeleton: tuple[bytes, bytes] | None = None
+        self.skeleton: Skeleton | None = None
 
     async def parts(
         self, again: bool, waiting: Mapping[str, Waiting], project: Project | None
     ) -> dict[str, Any]:
         """The parts of the batch."""
-        rows, tails, size = await self._grown()
+        data = self.document.to_bytes()
+        known = self._ground.view.skeleton if self._ground.view else None
+        written = write_document(data, known, self.draft.end(FIELDS))
+        self.skeleton = written.skeleton
+        rows, self._tails, size = await self._grown(written)
         slots, required = self._slots(again, waiting)
         blobs = [self._blob(address, typed.data) for address, typed in self.draft.blobs.items()]
-        known = self._ground.view.skeleton if self._ground.view else None
-        data, settled = self.document.to_bytes(), self.document.settled
-        written = write_document(data, self.document.blobs, known, settled)
-        self.skeleton, self._tails = written.skeleton, tails
-        self._bound = self.skeleton is not None and self.skeleton[0] in written.blob_refs
-        held = not written.fresh and self._ground.view is not None and self._ground.view.bound
-        if self._bound and not held and self.skeleton:
-            blobs.append(self._blob(*self.skeleton))  # Nothing else may hold it any more.
-        head = self._store.seal(written.payload, HEAD)
-        refs = self.document.ranges
+        settled = self.document.settled
+        head = self._store.seal(written.payload(settled), HEAD)
+        refs = (*written.ranges, *self.document.ranges)
         parent_digest = self._base.digest if self._base else b""
         self.digest = checkpoint_digest(
             self.version, parent_digest, data + settled, ends(refs, self.draft.marks)
@@ -167,7 +167,7 @@ class Attempt:
             key_id=head.key_id,
             digest=self.digest,
             refs=refs,
-            blob_refs=written.blob_refs,
+            blob_refs=self.document.blobs,
             bytes=size + len(head.data) + sum(len(blob.payload) for blob in blobs),
         )
         return {
@@ -193,7 +193,6 @@ class Attempt:
             self.draft.digests,
             self.draft.lists,
             self.skeleton,
-            self._bound,
         )
         return Ground(
             incarnation,
@@ -208,14 +207,18 @@ class Attempt:
             (*self.added, *self._ground.added)[:ADDITIONS],
         )
 
-    async def _grown(self) -> tuple[list[Row], dict[int, Items], int]:
+    async def _grown(self, written: Written) -> tuple[list[Row], dict[int, Items], int]:
         rows: list[Row] = []
+        # A skeleton alone is not worth a read: it begins a row.
+        unread = None if FIELDS in self.draft.appends else FIELDS
+        if written.fresh and written.skeleton:
+            self.draft.appends.setdefault(FIELDS, []).append(written.skeleton.content)
         tails, size = dict(self._ground.tails), 0
         added: list[Added] = []
         for log, items in sorted(self.draft.appends.items()):
             mark = self.draft.marks[log]
             tail = tails.pop(log, None)
-            if tail is None and self._store.joins(mark, items):
+            if tail is None and log != unread and self._store.joins(mark, items):
                 tail = await self._tail(log, mark)
             growth = self._store.grow(log, mark, items, tail, KIND)
             if log in self.draft.logs.values():

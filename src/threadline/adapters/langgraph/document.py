@@ -4,6 +4,10 @@ A list channel is pieces of a log of its own, an item a message, so that a step 
 in the document when it is small, in log 0 when it is middling, and is a blob by its content when it is large. The
 input of a run (`__start__`) is a slot, which is written anew as a difference from the message once that is stored.
 Values are bytes of the saver's codec, with the codec's word for their form.
+
+Documents of a thread are much alike: each is stored as its difference from the thread's skeleton, some earlier ones,
+which is an item of log 0 as well. The first of a checkpoint's ranges is that of its skeleton, so that it stays as long
+as the checkpoint does, and goes where it goes.
 """
 
 from __future__ import annotations
@@ -28,11 +32,13 @@ KIND, FIELDS = 16, 0
 INLINE_BYTES, ITEM_BYTES = 64, 4096
 #: The channel that holds the input of a run.
 START = "__start__"
-#: A document is shrunk near some words (1), or also near its skeleton (2): earlier documents that are kept as a blob.
-#: With the writes that it settles before it: 3 and 4.
+#: A document is shrunk near some words (1), or also near its skeleton (2), whose tag stands before it. With the writes
+#: that it settles before it: 3 and 4.
 _NEAR_WORDS, _NEAR_SKELETON, _SETTLES = 1, 2, 2
 #: A document that costs more than this makes the skeleton better, while it has room, in bytes.
 _DEAR, _SKELETON_BYTES = 80, 4096
+#: How many bytes tell a skeleton, and behind which position no log has an item.
+_TAG_BYTES, _POSITIONS = 4, 1 << 31
 #: Documents of the three steps of a turn, as most of them look.
 _WORDS = b"".join(
     (
@@ -185,63 +191,96 @@ class Document:
             raise CorruptionError(f"a checkpoint's document is damaged: {error!r}") from None
 
 
+class SkeletonAt(NamedTuple):
+    """Where a skeleton is, and the first bytes of its digest: a position alone names another in another life of the
+    thread, or in a store that was set back."""
+
+    position: int
+    tag: bytes
+
+    @property
+    def range(self) -> Range:
+        """Its range."""
+        return Range(FIELDS, self.position, self.position + 1)
+
+    def fits(self, content: bytes) -> bool:
+        """Whether this is its content."""
+        return _tag(content) == self.tag
+
+
+class Skeleton(NamedTuple):
+    """A skeleton: where it is, and its content."""
+
+    at: SkeletonAt
+    content: bytes
+
+    @classmethod
+    def of(cls, position: int, content: bytes) -> Skeleton:
+        """The skeleton of a content at a position of log 0."""
+        return cls(SkeletonAt(position, _tag(content)), content)
+
+
+def _tag(content: bytes) -> bytes:
+    return item_digest(KIND, content)[:_TAG_BYTES]
+
+
 class Written(NamedTuple):
-    """A document as it is stored: its payload with the writes that it settles, the addresses beside it, and its
-    skeleton (address and content; new when `fresh`)."""
+    """A document as its difference from its skeleton (without one: from the words), which is to be written with it
+    when it is `fresh`."""
 
-    payload: bytes
-    blob_refs: tuple[bytes, ...]
-    skeleton: tuple[bytes, bytes] | None
-    fresh: bool
+    packed: bytes
+    skeleton: Skeleton | None
+    fresh: bool = False
+
+    @property
+    def ranges(self) -> tuple[Range, ...]:
+        """The range of the skeleton: first of the checkpoint's."""
+        return (self.skeleton.at.range,) if self.skeleton else ()
+
+    def payload(self, settled: bytes = b"") -> bytes:
+        """What is stored, with the writes that the document settles."""
+        near, tag = (_NEAR_SKELETON, self.skeleton.at.tag) if self.skeleton else (_NEAR_WORDS, b"")
+        if not settled:
+            return bytes([near]) + tag + self.packed
+        size = len(settled).to_bytes(2, "big")
+        return bytes([near + _SETTLES]) + tag + size + settled + self.packed
 
 
-def write_document(
-    data: bytes,
-    blobs: tuple[bytes, ...],
-    known: tuple[bytes, bytes] | None,
-    settled: bytes = b"",
-) -> Written:
-    """Store a document's bytes near the words and the skeleton that is known, or begin or extend one where that is
-    worth it; behind the writes that it settles."""
-    plain = _NEAR.shrink(data)
-    if len(plain) <= _DEAR:
-        return Written(_payload(_NEAR_WORDS, settled, plain), blobs, known, False)
-    skeleton, before = data, b""
+def write_document(data: bytes, known: Skeleton | None, end: int | None = None) -> Written:
+    """A document's bytes as they are stored. known: the skeleton of the version before; end: where an item would come
+    to stand in log 0, so that a skeleton can be begun or extended where that is worth it; None: it cannot."""
+    packed = (_near(known.content) if known else _NEAR).shrink(data)
+    if len(packed) <= _DEAR or end is None:
+        return Written(packed, known)
+    content = data
     if known is not None:
-        address, before = known
-        packed = _near(before).shrink(data)
-        roomy = len(before) + len(data) <= _SKELETON_BYTES
-        if len(packed) <= _DEAR or not (roomy or len(packed) > 0.8 * len(plain)):
-            return Written(
-                _payload(_NEAR_SKELETON, settled, packed), (address, *blobs), known, False
-            )
-        skeleton = before + data if roomy else data
-    address = Typed("skeleton", skeleton).digest
-    packed = _near(skeleton).shrink(data)
-    payload = _payload(_NEAR_SKELETON, settled, packed)
-    return Written(payload, (address, *blobs), (address, skeleton), True)
+        roomy = len(known.content) + len(data) <= _SKELETON_BYTES
+        if not (roomy or len(packed) > 0.8 * len(_NEAR.shrink(data))):
+            return Written(packed, known)
+        content = known.content + data if roomy else data
+    return Written(_near(content).shrink(data), Skeleton.of(end, content), True)
 
 
-def _payload(near: int, settled: bytes, packed: bytes) -> bytes:
-    if not settled:
-        return bytes([near]) + packed
-    return bytes([near + _SETTLES]) + len(settled).to_bytes(2, "big") + settled + packed
-
-
-def skeleton_of(payload: bytes, blob_refs: Sequence[bytes]) -> bytes | None:
-    """The address of the skeleton that is needed to read a document; None: it needs none."""
-    near = payload[:1] in (bytes([_NEAR_SKELETON]), bytes([_NEAR_SKELETON + _SETTLES]))
-    return blob_refs[0] if near and blob_refs else None
+def skeleton_of(payload: bytes, refs: Sequence[Range]) -> SkeletonAt | None:
+    """Where the skeleton is that is needed to read a document; None: it needs none. Raises CorruptionError."""
+    if payload[:1] not in (bytes([_NEAR_SKELETON]), bytes([_NEAR_SKELETON + _SETTLES])):
+        return None
+    found = SkeletonAt(refs[0].start if refs else -1, payload[1 : 1 + _TAG_BYTES])
+    if not 0 <= found.position < _POSITIONS or refs[0] != found.range:
+        raise CorruptionError("a checkpoint does not say where its skeleton is")
+    return found
 
 
 def read_document(payload: bytes, blob_refs: Sequence[bytes], skeleton: bytes | None) -> Document:
-    """The document of what was stored. Raises CorruptionError."""
+    """The document of what was stored; skeleton: the content of the one that it needs. Raises CorruptionError."""
     near, settled, packed = payload[0] if payload else 0, b"", payload[1:]
+    if needs := near in (_NEAR_SKELETON, _NEAR_SKELETON + _SETTLES):
+        packed = packed[_TAG_BYTES:]
     if near > _SETTLES:
         end = 2 + int.from_bytes(packed[:2], "big")
         near, settled, packed = near - _SETTLES, packed[2:end], packed[end:]
-    if near == _NEAR_SKELETON and skeleton is not None:
-        found = Document.from_bytes(_near(skeleton).expand(packed), blob_refs[1:])
+    if needs and skeleton is not None:
+        found = Document.from_bytes(_near(skeleton).expand(packed), blob_refs)
     elif near == _NEAR_WORDS:
         found = Document.from_bytes(_NEAR.expand(packed), blob_refs)
     else:

@@ -24,6 +24,7 @@ from threadline.adapters.langgraph.document import (
     Item,
     Pieces,
     Place,
+    Skeleton,
     Start,
     Typed,
     list_head,
@@ -62,8 +63,8 @@ class Listed(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A checkpoint as it is stored. `digests`: of each value that is no list; `lists`: the lists.
-    `bound`: whether it refers to the skeleton itself, so that the blob stays as long as it does."""
+    """A checkpoint as it is stored. `digests`: of each value that is no list; `lists`: the lists; `skeleton`: what its
+    document is written near, and the next can be."""
 
     id: str
     version: int
@@ -72,8 +73,7 @@ class View:
     versions: Mapping[str, Any]
     digests: Mapping[str, bytes]
     lists: Mapping[str, Listed]
-    skeleton: tuple[bytes, bytes] | None
-    bound: bool = False
+    skeleton: Skeleton | None
 
 
 @dataclass(frozen=True, slots=True)

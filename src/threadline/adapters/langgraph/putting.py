@@ -7,6 +7,7 @@ from typing import Any
 
 from threadline import ConflictError, ThreadNotFoundError
 from threadline.adapters.langgraph.attempt import Attempt, Codec, Given, Project
+from threadline.adapters.langgraph.document import FIELDS
 from threadline.adapters.langgraph.grounds import Grounds
 from threadline.adapters.langgraph.history import Found, History, id_of
 from threadline.adapters.langgraph.plan import Ground, View
@@ -124,7 +125,8 @@ class Puts:
     async def _drop(self, place: Place, old: CheckpointRow, put: Attempt) -> None:
         """Take away what was replaced."""
         await self.unsettle(place, await self._history.around(place, old), {old.version})
-        if not all(covers(put.document.ranges, each) for each in old.refs):
+        lists = [each for each in old.refs if each.log != FIELDS]  # What slots are written near.
+        if not all(covers(put.document.ranges, each) for each in lists):
             await self.keep_writes(place, [each async for each in self._history.walk(place)])
         drop = Drop(versions=(old.version,), seen=put.version)
         await self._store.acommit(
@@ -198,7 +200,7 @@ class Puts:
         self, place: Place, put: Attempt, incarnation: bytes, near: Sequence[str]
     ) -> None:
         if put.skeleton is not None:
-            self._reader.skeletons.put(*put.skeleton)
+            self._reader.skeletons.put(place, put.skeleton)
         self.grounds.put(place, put.after(incarnation))
         self.grounds.sights.put(place, put.digest, put.draft.seen, instead=put.base_digest)
         self.grounds.served(place, near, put.tried)

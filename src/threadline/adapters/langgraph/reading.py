@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from langgraph.checkpoint.base import CheckpointTuple
@@ -15,6 +16,7 @@ from threadline.adapters.langgraph.document import (
     Inline,
     Item,
     Pieces,
+    Skeleton,
     Start,
     Typed,
     list_of,
@@ -26,11 +28,11 @@ from threadline.adapters.langgraph.document import (
 from threadline.adapters.langgraph.plan import Ground, Listed, View
 from threadline.adapters.langgraph.seen import Seen
 from threadline.adapters.langgraph.settled import Settled, settled_on, unsettled
+from threadline.adapters.langgraph.skeletons import Skeletons
 from threadline.adapters.langgraph.spans import (
     BLOB,
     HEAD,
     Place,
-    Skeletons,
     Spans,
     config_of,
     joined,
@@ -51,6 +53,7 @@ from threadline.store import (
     CheckpointRow,
     Head,
     Range,
+    Row,
     Slot,
     SlotQuery,
     Store,
@@ -75,27 +78,24 @@ class Reader:
     """Reading checkpoints of one store."""
 
     def __init__(self, store: Store) -> None:
-        self.store, self.skeletons = store, Skeletons()
+        self.store, self.skeletons = store, Skeletons(store)
 
-    async def documents(self, place: Place, rows: Sequence[CheckpointRow]) -> list[Document]:
-        """The document of each row. Raises CorruptionError, naming thread and checkpoint."""
-        opened_rows = [self.store.open(row.payload, HEAD, row.key_id) for row in rows]
-        needed = [
-            skeleton_of(data, row.blob_refs) for data, row in zip(opened_rows, rows, strict=True)
-        ]
-        missing = {each for each in needed if each and self.skeletons.get(each) is None}
-        if missing:
-            for blob in await self.store.ablobs(place.config, sorted(missing)):
-                self.skeletons.put(blob.id, self.store.open(blob.payload, BLOB, blob.key_id))
+    async def documents(
+        self, place: Place, rows: Sequence[CheckpointRow], beside: Sequence[Row] = ()
+    ) -> list[Document]:
+        """The document of each row; beside: the log's rows that were read with them, if they were. Raises
+        CorruptionError, naming thread and checkpoint."""
+        found = []
+        for row in rows:
+            with _naming(place, row):
+                data = self.store.open(row.payload, HEAD, row.key_id)
+                found.append((row, data, skeleton_of(data, row.refs)))
+        known = await self.skeletons.read(place, {at for _, _, at in found if at}, beside)
         documents = []
-        for data, row, address in zip(opened_rows, rows, needed, strict=True):
-            skeleton = self.skeletons.get(address) if address else None
-            try:
+        for row, data, at in found:
+            with _naming(place, row):
+                skeleton = known.get(at) if at else None
                 documents.append(read_document(data, row.blob_refs, skeleton))
-            except CorruptionError as error:
-                raise CorruptionError(
-                    f"thread {place.thread_id!r}, checkpoint {row.ext_id!r}: {error}"
-                ) from None
         return documents
 
     async def past(
@@ -171,8 +171,7 @@ class Reader:
         row = head.checkpoint
         if row is None:
             return None
-        self._remember(head)
-        (document,) = await self.documents(place, [row])
+        (document,) = await self.documents(place, [row], head.rows)
         spans = Spans(self.store, head.rows)
         digests: dict[str, bytes] = {}
         lists: dict[str, Listed] = {}
@@ -187,8 +186,8 @@ class Reader:
                     digests[channel] = address
                 case Pieces(log, pieces):
                     lists[channel] = Listed.of(spans.items(log, pieces))
-        near = skeleton_of(self.store.open(row.payload, HEAD, row.key_id), row.blob_refs)
-        content = self.skeletons.get(near) if near else None
+        near = skeleton_of(self.store.open(row.payload, HEAD, row.key_id), row.refs)
+        content = self.skeletons.get(place, near) if near else None
         rest = serde.loads_typed(document.rest)
         return View(
             plain_id(row.ext_id or ""),
@@ -198,8 +197,7 @@ class Reader:
             rest.get("channel_versions", {}),
             digests,
             lists,
-            (near, content) if near and content is not None else None,
-            near is not None,
+            Skeleton(near, content) if near and content is not None else None,
         )
 
     # What users see.
@@ -215,8 +213,7 @@ class Reader:
         row = head.checkpoint
         if row is None or row.ext_id is None:
             return None
-        self._remember(head)
-        (document,) = await self.documents(place, [row])
+        (document,) = await self.documents(place, [row], head.rows)
         if id is None and document.top is not None:
             latest = await self.get(place, document.top, serde, given)
             if latest is not None:
@@ -229,7 +226,7 @@ class Reader:
             newer = await self.store.aread(place.config, At(version=version))
             if newer.checkpoint is not None:
                 head, row = newer, newer.checkpoint
-                (document,) = await self.documents(place, [row])
+                (document,) = await self.documents(place, [row], head.rows)
         if given is not None:
             given.digest = row.digest
         after = {found: settled} if settled else {}
@@ -257,18 +254,6 @@ class Reader:
         rows, documents = await self.past(place, query)
         after = documents[0] if rows and rows[0].version == row.version + 1 else None
         return settled_on(row, after)
-
-    def _remember(self, head: Head) -> None:
-        """Take the skeleton from what was read anyway."""
-        row = head.checkpoint
-        for blob in head.blobs if row else ():
-            if (
-                row
-                and row.blob_refs
-                and blob.id == row.blob_refs[0]
-                and not self.skeletons.get(blob.id)
-            ):
-                self.skeletons.put(blob.id, self.store.open(blob.payload, BLOB, blob.key_id))
 
     async def tuples(
         self,
@@ -377,6 +362,17 @@ class Reader:
             config_of(place, document.parent) if document.parent else None,
             pending(tasks, start_key(id), spans, serde),
         )
+
+
+@contextmanager
+def _naming(place: Place, row: CheckpointRow) -> Iterator[None]:
+    """Say in a CorruptionError whose it is."""
+    try:
+        yield
+    except CorruptionError as error:
+        raise CorruptionError(
+            f"thread {place.thread_id!r}, checkpoint {row.ext_id!r}: {error}"
+        ) from None
 
 
 def _listed(items: list[bytes], serde: Any, channel: str, given: Given | None) -> Any:

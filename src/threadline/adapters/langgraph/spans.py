@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections import OrderedDict
 from collections.abc import Iterable
-from threading import Lock
 from typing import Any, NamedTuple
 
 from threadline import CorruptionError
 from threadline.store import Range, Row, Store, Where
 
 HEAD, BLOB = Where("head"), Where("blob")
-#: How many skeletons are remembered.
-SKELETONS = 1000
 
 
 class Place(NamedTuple):
@@ -29,27 +25,6 @@ class Place(NamedTuple):
     def config(self) -> dict[str, Any]:
         """The config of the store's calls."""
         return self._asdict()
-
-
-class Skeletons:
-    """Documents that others are written near, by address; the least recent are forgotten."""
-
-    def __init__(self) -> None:
-        self._lock = Lock()
-        self._kept: OrderedDict[bytes, bytes] = OrderedDict()
-
-    def get(self, address: bytes) -> bytes | None:
-        """A skeleton, or None."""
-        with self._lock:
-            return self._kept.get(address)
-
-    def put(self, address: bytes, content: bytes) -> None:
-        """Remember a skeleton."""
-        with self._lock:
-            self._kept[address] = content
-            self._kept.move_to_end(address)
-            while len(self._kept) > SKELETONS:
-                self._kept.popitem(last=False)
 
 
 class Spans:

@@ -10,7 +10,6 @@ from typing import Any
 from threadline import ConflictError, RetentionPolicy, ThreadNotFoundError
 from threadline.adapters.langgraph.document import (
     Document,
-    Written,
     ends,
     stored_id,
     write_document,
@@ -18,11 +17,10 @@ from threadline.adapters.langgraph.document import (
 from threadline.adapters.langgraph.history import Found, History, id_of
 from threadline.adapters.langgraph.putting import ATTEMPTS, Puts
 from threadline.adapters.langgraph.reading import Reader
-from threadline.adapters.langgraph.spans import BLOB, HEAD, Place
+from threadline.adapters.langgraph.spans import HEAD, Place
 from threadline.adapters.langgraph.writes import KIND as WRITE
 from threadline.adapters.langgraph.writes import WHERE, again_key, checkpoint_of
 from threadline.store import (
-    Blob,
     CheckpointQuery,
     CheckpointRow,
     Drop,
@@ -140,15 +138,13 @@ class Upkeep:
             head = await self._store.aread(place.config)
             if head.thread is None or head.checkpoint is None:
                 return False
-            (newest,) = await self._reader.documents(place, [head.checkpoint])
+            (newest,) = await self._reader.documents(place, [head.checkpoint], head.rows)
             if not gone & {id_of(head.checkpoint), newest.top}:
                 return False
             version = head.last_version + 1
             document = _lifted(survivor, newest, last)
             data = document.to_bytes()
-            written = write_document(data, document.blobs, None)
-            payload = self._store.seal(written.payload, HEAD)
-            blobs = self._skeleton(written)
+            payload = self._store.seal(write_document(data, None).payload(), HEAD)
             id = id_of(survivor.row) if survivor else None
             old = survivor.row if survivor else None
             marks = read_marks(head.marks)
@@ -164,7 +160,7 @@ class Upkeep:
                 key_id=payload.key_id,
                 digest=checkpoint_digest(version, b"", data, ends(document.ranges, marks)),
                 refs=document.ranges,
-                blob_refs=written.blob_refs,
+                blob_refs=document.blobs,
                 bytes=len(payload.data),
             )
             slots: tuple[SlotPut, ...] = ()
@@ -180,7 +176,6 @@ class Upkeep:
                     marks=head.marks,
                     assumes_gc=head.thread.gc,
                     checkpoint=row,
-                    blobs=blobs,
                     slots=slots,
                 )
                 return True
@@ -189,12 +184,6 @@ class Upkeep:
         raise ConflictError(
             f"thread {place.thread_id!r} changed too often while checkpoints were deleted"
         )
-
-    def _skeleton(self, written: Written) -> tuple[Blob, ...]:
-        if not written.fresh or written.skeleton is None:
-            return ()
-        payload = self._store.seal(written.skeleton[1], BLOB)
-        return (Blob(written.skeleton[0], payload.data, payload.key_id),)
 
     async def _commit(self, place: Place, kind: str, **parts: Any) -> None:
         await self._store.acommit(await self._store.abatch(place.config, kind, **parts))
