@@ -63,7 +63,7 @@ from threadline.backends.memory_thread import (
     stock,
     trim_retired,
 )
-from threadline.errors import ReleasedError
+from threadline.errors import CorruptionError, ReleasedError
 from threadline.history.freeing import Stock
 
 
@@ -201,11 +201,14 @@ class MemoryBackend(Backend):
                 return dataclasses.replace(head, unchanged=True)
             if checkpoint is None or not content:
                 return dataclasses.replace(head, checkpoint=checkpoint)
+            wanted = dict.fromkeys(checkpoint.blob_refs)
+            if not space.blobs.keys() >= wanted.keys():
+                raise CorruptionError("a checkpoint refers to a large field that is not there")
             return dataclasses.replace(
                 head,
                 checkpoint=checkpoint,
                 rows=tuple(covering(space, checkpoint.refs)),
-                blobs=tuple(space.blobs[each] for each in dict.fromkeys(checkpoint.blob_refs)),
+                blobs=tuple(space.blobs[each] for each in wanted),
             )
 
     async def read_rows(

@@ -70,9 +70,10 @@ class Store:
         """Commit a batch, or several of distinct threads in one transaction: all of it or nothing.
 
         Raises ConflictError when a head, a tail or a counter is not what the batch expects, ThreadNotFoundError for
-        a missing, deleted or foreign thread; ValueError for two batches of one thread; NotStorableError for a text that
-        not every store can hold (a NUL, a lone surrogate, a key of more than 2,048 bytes), or an `Entry.search` that
-        is not what `threadline.store.words` makes.
+        a missing, deleted or foreign thread; ValueError for two batches of one thread and for parts that do not go
+        together; TypeError for a part of another type; NotStorableError for what not every store can hold (a text with
+        a NUL or a lone surrogate, a key of more than 2,048 bytes, a number that is too large or negative, facts that
+        cannot be counted), or an `Entry.search` that is not what `threadline.store.words` makes.
         """
         several = [batches] if isinstance(batches, Batch) else list(batches)
         if len({batch.key for batch in several}) < len(several):

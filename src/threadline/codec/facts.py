@@ -7,14 +7,37 @@ for how long they took. No fact is a text that somebody wrote.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import orjson
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from threadline.model import Message, ToolCallBlock, ToolResultBlock
 
 #: No tool's name needs more; ids beyond this are no ids.
 _LONGEST = 200
+
+
+_Name = Annotated[str, Field(pattern=r"^[^\x00]*$")]
+_Count = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+
+
+class _Facts(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    c: list[tuple[_Name, _Name]] = []
+    r: list[tuple[_Name, Literal[0, 1]]] = []
+    t: tuple[_Count, _Count, _Count, _Count, _Count] | None = None
+    at: _Count = 0
+
+
+def are_facts(text: str) -> bool:
+    """Whether a text has the form of facts, so that every store can count it."""
+    try:
+        _Facts.model_validate_json(text)
+    except ValidationError:
+        return False
+    return True
 
 
 def facts_of(message: Message) -> str | None:
