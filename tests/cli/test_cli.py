@@ -106,6 +106,21 @@ def test_version_and_help(run: Run) -> None:
         assert page.code == 0
         assert "--db" in bare(page.out)
         assert "--json" in bare(page.out)
+        # A switch takes no value; what is said of --help itself is the framework's.
+        switches = [line for line in bare(page.out).splitlines() if "--help" not in line]
+        assert "<bool>" not in "\n".join(switches)
+
+
+def test_a_paragraph_of_help_ends_at_the_end(run: Run) -> None:
+    page = bare(run("import", "--help").out)
+    assert "grown grows here too. A bad line stops nothing; it is" in page
+    assert "FILE.jsonl..." not in page.replace("{FILE.jsonl}...", "")
+
+
+def test_a_file_that_cannot_be_written_is_named(run: Run, store: Path, tmp_path: Path) -> None:
+    file = tmp_path / "none" / "out.jsonl"
+    told = run("export", file)
+    assert (told.code, told.err) == (2, f"threadline: {file}: No such file or directory\n")
 
 
 def test_the_library_loads_neither_typer_nor_rich() -> None:

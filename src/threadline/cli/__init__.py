@@ -41,8 +41,11 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
         code = DONE
     except KeyboardInterrupt:
         code = INTERRUPTED
-    except (Refusal, ThreadlineError, OSError) as error:
+    except (Refusal, ThreadlineError) as error:
         complain(str(error))
+        code = BAD_INPUT
+    except OSError as error:
+        complain(f"{error.filename}: {error.strerror}" if error.filename else str(error))
         code = BAD_INPUT
     try:
         sys.stdout.flush()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Annotated
 
 import typer
@@ -35,6 +36,11 @@ def _say_version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"threadline {__version__}")
         raise typer.Exit
+
+
+def _flowing(text: str) -> str:
+    """Help that is wrapped where the terminal ends, not where its lines end in the source."""
+    return "\n\n".join(" ".join(part.split()) for part in text.split("\n\n"))
 
 
 @app.callback()
@@ -77,3 +83,6 @@ app.command("erase")(erasing.erase)
 app.command("verify")(upkeep.verify)
 app.command("stats")(upkeep.stats)
 app.command("migrate")(migrating.migrate)
+
+for _command in app.registered_commands:
+    _command.help = _flowing(inspect.getdoc(_command.callback) or "")

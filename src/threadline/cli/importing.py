@@ -89,7 +89,7 @@ def import_(
     files: Annotated[
         list[str],
         typer.Argument(
-            metavar="FILE.jsonl...",
+            metavar="FILE.jsonl",
             help="Files of conversations, or exports; - is standard input.",
             show_default=False,
         ),

@@ -374,4 +374,4 @@ def read_user(text: str) -> str | int:
     try:
         return int(number)
     except ValueError:
-        raise Refusal(f"--user {text!r}: what follows int: is no whole number") from None
+        raise Refusal(f"user {text!r}: what follows int: is no whole number") from None

@@ -194,7 +194,9 @@ def fork(
         bool,
         typer.Option(
             "--history",
+            metavar="",
             help="Copy every namespace with all of its checkpoints, not the state alone.",
+            show_default=False,
         ),
     ] = False,
     namespace: Namespace = "",

@@ -76,13 +76,20 @@ KeepLatest = Annotated[
 ]
 KeepNamed = Annotated[
     bool,
-    typer.Option("--keep-named/--drop-named", help="Whether every name protects (default)."),
+    typer.Option(
+        "--keep-named/--drop-named",
+        metavar="",
+        help="Whether every name protects (default).",
+        show_default=False,
+    ),
 ]
 KeepBranches = Annotated[
     bool,
     typer.Option(
         "--keep-branches/--drop-branches",
+        metavar="",
         help="Whether those stay where histories part (default).",
+        show_default=False,
     ),
 ]
 Idle = Annotated[
