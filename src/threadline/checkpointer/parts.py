@@ -24,6 +24,8 @@ _BOUNDS: Final = {
     "Row.count": (1, _INT),
     "Row.kind": (0, _SHORT),
     "CheckpointRow.version": (1, _LONG),
+    # No head has it: such a batch is only answered, where its `op_id` was committed before.
+    **dict.fromkeys(("Expected.version", "Batch.last_version"), (-1, _LONG)),
     **dict.fromkeys(("terms", "checkpoint_terms"), (-_LONG - 1, _LONG)),
     "ttl": (0, _LONG // 2),  # Added to the time of the commit.
 }
