@@ -238,7 +238,8 @@ class Batch:
     """Everything one commit changes in one thread: all of it or nothing.
 
     `names` (tenant, app, thread_id) are compared with those stored; a differing thread under the same key is
-    refused. `op_id` (16 bytes) makes a retry return the first result. `create`: the thread may come into being,
+    refused. `op_id` (16 bytes) makes a retry return the first result; `fresh`: it was made for this very batch, so that
+    there is no first one but a sending of this. `create`: the thread may come into being,
     with `incarnation`. `expected`: the head that `checkpoint` was computed against; required with one.
     `last_version`: the counter it was computed against. `assumes_gc`: refused when content was taken away or moved
     since; `frees`: this one does so, and moves the counter. `assumes_rev`: refused as STALE when anything was
@@ -252,6 +253,7 @@ class Batch:
     names: tuple[str, str, str]
     op_id: bytes
     kind: str
+    fresh: bool = False
     user: str | None = None
     ns: bytes = bytes(8)
     namespace: str = ""

@@ -105,6 +105,25 @@ def new_id() -> str:
     return new_id_bytes().hex()
 
 
+#: Below this, a version can be named by an identity: the first bytes of one that was made by the time are never 0.
+_NAMED = 1 << 40
+
+
+def new_id_of(version: int) -> bytes:
+    """16 bytes that name a version: it, as 8 bytes, and 63 random bits. An RFC 9562 identity never looks like this: it
+    has a 1 where the bit before the random ones is 0."""
+    if not 0 < version < _NAMED:
+        return new_id_bytes()
+    tail = int.from_bytes(_random(8), "big") & 0x7FFFFFFFFFFFFFFF
+    return (version << 64 | tail).to_bytes(16, "big")
+
+
+def named_by(identity: bytes) -> tuple[int, int] | None:
+    """The version that an identity of `new_id_of` names and its random bits as a number; None for any other."""
+    version, tail = int.from_bytes(identity[:8], "big"), int.from_bytes(identity[8:], "big")
+    return (version, tail) if 0 < version < _NAMED and tail < 1 << 63 else None
+
+
 @contextmanager
 def use(
     wall_us: Callable[[], int] | None = None, random: Callable[[int], bytes] | None = None

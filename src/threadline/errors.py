@@ -113,7 +113,8 @@ class DeadlineError(UnavailableError, TimeoutError):
 
 
 class OutcomeUnknownError(UnavailableError):
-    """The store did not say whether it committed; repeat the call with the same `op_id` to find out."""
+    """The store did not say whether it committed; repeat the call with `op_id=error.op_id` to find out: the one that it
+    was given, else the one that was made for it."""
 
     def __init__(self, message: str | None = None, *, op_id: str = "") -> None:
         super().__init__(message)

@@ -11,12 +11,13 @@ from typing import Any
 import asyncpg
 import pytest
 
-from threadline import Message, PgCheckpointer
+from threadline import Message, PgCheckpointer, clock
 from threadline.backend import Batch, Head, Reason, Refused, Slot, SlotIs, SlotPut, SlotQuery
 from threadline.backends import pg_commit, pg_steps
 from threadline.backends.pg_values import number_of
 from threadline.backends.postgres import PostgresBackend
 from threadline.errors import LeaseLostError
+from threadline.history.retention import RetentionPolicy
 
 
 async def batches(checkpointer: PgCheckpointer, names: Sequence[str]) -> list[Batch]:
@@ -164,4 +165,65 @@ async def test_old_results_go_also_those_of_deleted_threads(empty_store: str) ->
         assert await kept_by(lambda first: first is not None and first <= lowest) == 4
         at += day
         assert await kept_by(lambda first: first == number_of(late.key)) == 3
+    await connection.close()
+
+
+async def test_a_put_is_remembered_in_its_checkpoint(empty_store: str) -> None:
+    """The journal has what a checkpoint's row does not tell: a caller's own op_id, an entry put in place."""
+    config, message = {"thread_id": "t"}, Message.text_message("one", message_id="m")
+    connection = await asyncpg.connect(empty_store)
+
+    async def journaled() -> list[int | None]:
+        rows = await connection.fetch("SELECT version FROM threadline_journal ORDER BY rev")
+        return [row["version"] for row in rows]
+
+    async with PgCheckpointer(empty_store) as checkpointer:
+        await checkpointer.aput_state(config, {"log": [1]}, messages=[message])
+        await checkpointer.aput_state(config, {"log": [2]}, name="named", metadata={"k": 1})
+        await checkpointer.aappend(config, [3], field="log")
+        await checkpointer.arollback(config, 1)
+        await checkpointer.aclear_state(config)
+        assert await journaled() == []
+        await checkpointer.aput_state(config, {}, op_id=clock.new_id())
+        await checkpointer.aput_state(config, {}, messages=[message])
+        await checkpointer.aput_state(config, {}, op_id=clock.new_id_of(9).hex())
+        assert await journaled() == [6, 7, 8]
+        await checkpointer.afork(config, "other")
+        assert await journaled() == [1, 6, 7, 8]
+    await connection.close()
+
+
+@pytest.mark.parametrize("gone", ["pruned", "deleted"])
+async def test_a_put_is_remembered_for_a_day_when_its_checkpoint_goes(
+    empty_store: str, gone: str
+) -> None:
+    config, at = {"thread_id": "t"}, 1_800_000_000_000_000
+    connection = await asyncpg.connect(empty_store)
+    async with PgCheckpointer(empty_store) as checkpointer:
+        backend = checkpointer.store._engine.backend
+        backend.now_us = lambda: at
+        op_ids = [clock.new_id_of(number).hex() for number in range(1, 6)]
+        for op_id in op_ids[:2]:
+            await checkpointer.aput_state(config, {"n": 1}, op_id=op_id)
+        at += 1
+        for op_id in op_ids[2:]:
+            await checkpointer.aput_state(config, {"n": 2}, op_id=op_id)
+        at += pg_commit.JOURNAL_US
+        if gone == "deleted":
+            await checkpointer.adelete_thread(config)
+        else:
+            await checkpointer.aprune(config, RetentionPolicy(keep_last=1, keep_first=False))
+        young = [3, 4, 5] if gone == "deleted" else [3, 4]
+        rows = await connection.fetch(
+            "SELECT * FROM threadline_journal WHERE version IS NOT NULL ORDER BY version"
+        )
+        assert [(row["version"], row["op_id"].hex) for row in rows] == [
+            (version, op_ids[version - 1]) for version in young
+        ]
+        assert [(row["rev"], row["at"]) for row in rows] == [
+            (version, at - pg_commit.JOURNAL_US) for version in young
+        ]
+        for version in young:
+            put = await checkpointer.aput_state(config, {}, op_id=op_ids[version - 1])
+            assert put.version == version
     await connection.close()

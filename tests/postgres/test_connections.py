@@ -502,8 +502,8 @@ async def test_relaxed_commits_do_not_wait_for_the_disk(pg_dsn: str) -> None:
         await pool.execute(
             "CREATE FUNCTION watch() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
             "RAISE NOTICE '%', current_setting('synchronous_commit'); RETURN NEW; END $$; "
-            "CREATE CONSTRAINT TRIGGER watch AFTER INSERT ON threadline_journal DEFERRABLE INITIALLY DEFERRED "
-            "FOR EACH ROW EXECUTE FUNCTION watch()"
+            "CREATE CONSTRAINT TRIGGER watch AFTER INSERT OR UPDATE ON threadline_threads "
+            "DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION watch()"
         )
         async with pool.acquire() as connection:
 

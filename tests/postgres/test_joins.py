@@ -122,6 +122,23 @@ async def test_one_op_id_for_several_puts_of_a_turn(empty_store: str) -> None:
         assert [each.text() for each in state.context] == ["once"]
 
 
+async def test_a_put_that_names_another_version_is_looked_up_before_it_goes_with_others(
+    empty_store: str,
+) -> None:
+    op_ids = [clock.new_id_of(1).hex() for _ in NAMES]
+    async with PgCheckpointer(empty_store) as checkpointer:
+        for step, made in ((1, 1), (2, 2), (3, 1)):
+            puts = [
+                checkpointer.aput_state(
+                    {"thread_id": each}, {"step": step}, op_id=None if made == 2 else op_id
+                )
+                for each, op_id in zip(NAMES, op_ids, strict=True)
+            ]
+            assert [each.version for each in await asyncio.gather(*puts)] == [made] * 4
+        states = [await checkpointer.aget_state({"thread_id": each}) for each in NAMES]
+        assert states == [{"step": 2}] * 4
+
+
 async def test_who_is_cancelled_takes_no_other_with_him(empty_store: str) -> None:
     async with PgCheckpointer(empty_store) as checkpointer:
         await begun(checkpointer)

@@ -24,7 +24,7 @@ def statements(sql: Sql) -> Iterator[tuple[str, Statement]]:
     for name, query in QUERIES.items():
         if name not in _UTILITY and query.scan is None:
             yield name, sql[name]
-    everything = frozenset(PARTS) | {"fence", "relaxed", "head", "said"}
+    everything = frozenset(PARTS) | {"fence", "relaxed", "head", "said", "absent", "folded"}
     for names in (everything, *(everything - {part} for part in everything), frozenset[str]()):
         for count in (1, FEW, FEW + 1):
             parts = Parts.of({name: count * (name in names) for name in everything})

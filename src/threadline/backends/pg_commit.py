@@ -13,6 +13,7 @@ from typing import Any
 
 import asyncpg
 
+from threadline import clock
 from threadline.backend import (
     Batch,
     Commit,
@@ -58,6 +59,24 @@ def is_plain(batch: Batch) -> bool:
     return not any(steps) and rows.plain_slots(batch)
 
 
+def is_folded(batch: Batch) -> bool:
+    """Whether the checkpoint's row tells what a commit did, so that the journal need not: its op_id names the version,
+    and there is nothing to tell but that it was written, when, and where its entries begin."""
+    row, named = batch.checkpoint, clock.named_by(batch.op_id)
+    if row is None or named is None or named[0] != row.version or row.created_at:
+        return False
+    return is_plain(batch)
+
+
+def is_asked_first(batch: Batch) -> bool:
+    """Whether a batch must be looked up before it is written: its op_id names a version and was sent before, so that it
+    may be remembered where no unique index stands in its way. Enough, since whoever writes that version itself compares
+    the same counter as the first did, and who writes a later one has read a counter that the first cannot meet any
+    more."""
+    row, named = batch.checkpoint, clock.named_by(batch.op_id)
+    return named is not None and not (batch.fresh and row is not None and row.version == named[0])
+
+
 def is_large(batch: Batch) -> bool:
     """Whether a batch is large: a question before it costs less than sending it in vain."""
     size = len(batch.marks) + (len(batch.checkpoint.payload) if batch.checkpoint else 0)
@@ -79,6 +98,8 @@ class Commits:
 
     async def commit(self, connection: Connection, batch: Batch) -> Commit:
         """Commit a plain batch. Raises Refused."""
+        if is_asked_first(batch) and (done := await self.done(connection, batch)) is not None:
+            return done
         create = begins(batch)
         if batch.create and not create and is_large(batch):
             create = await self.facts(connection, batch) is None
@@ -134,6 +155,8 @@ class Commits:
                 "blobs": len(batch.blobs),
                 "entries": len(rows.folded(batch.entries)[0]),
                 "slots": len(slots),
+                "absent": sum(put.mode == "if_absent" for put in slots),
+                "folded": is_folded(batch),
                 "gone_slots": len(gone),
                 "info": info,
                 "thread_terms": len(said.terms) if said is not None and info else 0,
@@ -179,7 +202,9 @@ class Commits:
     async def done(self, connection: Connection, batch: Batch) -> Commit | None:
         """The result of this batch if it was committed before. Raises Refused for another user's."""
         place = pg_values.place(batch.key, batch.ns)
-        row = await self.one(connection, "find_operation", **place, op_id=batch.op_id.hex())
+        named, op = clock.named_by(batch.op_id) or (None, None)
+        place |= {"op_id": batch.op_id.hex(), "named": named, "op": op}
+        row = await self.one(connection, "find_operation", **place)
         if row is None:
             return None
         facts = await self.facts(connection, batch)

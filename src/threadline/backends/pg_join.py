@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from threadline.backend import Batch, Commit
-from threadline.backends.pg_commit import Commits, begins, is_large, is_plain
+from threadline.backends.pg_commit import Commits, begins, is_asked_first, is_large, is_plain
 from threadline.backends.pg_link import Connection, Link, is_told
 from threadline.backends.pg_sql import Parts, Statement
 from threadline.errors import UnavailableError
@@ -45,7 +45,9 @@ class _Put:
 def is_joinable(batches: Sequence[Batch]) -> bool:
     """Whether this is one put on a thread that is there, and a small one."""
     (batch, *others) = batches
-    return not others and is_plain(batch) and not begins(batch) and not is_large(batch)
+    if others or not is_plain(batch) or begins(batch) or is_large(batch):
+        return False
+    return not is_asked_first(batch)
 
 
 class Joins:

@@ -64,6 +64,7 @@ def thread_parameters(batch: Batch, user_ids: UserIds, now: int | None) -> dict[
         "upkeep": batch.upkeep,
         "about": batch.about,
         "op_id": batch.op_id.hex(),
+        "op": int.from_bytes(batch.op_id[8:], "big", signed=True),
         "kind": None if batch.kind == "put" else batch.kind,
         "info": said.info if said else None,
         "title": cleaned(said.title) if said else None,

@@ -72,7 +72,8 @@ FEW = 2
 
 class Parts(NamedTuple):
     """What the statement of a put has to hold: names of `PARTS`, and "head" (there is one already), "said" (something
-    of the thread), "fence" and "relaxed"; and of parts that are few rows, how many."""
+    of the thread), "fence", "relaxed", "absent" (some slots are written only then) and "folded" (the checkpoint's row
+    tells of the commit); and of parts that are few rows, how many."""
 
     names: frozenset[str]
     few: tuple[tuple[str, int], ...] = ()
@@ -91,11 +92,15 @@ class Parts(NamedTuple):
 
 #: What stands for a part that is not there.
 _NOTHING = {
-    "entries": {"fresh": "0", "first_seq": "NULL", "seqs": "NULL"},
+    "folded": {"op": "NULL", "rev": "NULL", "op_seq": "NULL", "unless": ""},
+    "entries": {"fresh": "0", "first_seq": "NULL", "seqs": "NULL", "op_seq": "NULL"},
+    "absent": {"slots": "NULL"},
     "slots": {"slots": ":slots_done::boolean[]"},
     "fence": {"fence": "true"},
     "said": {"said": "", "active": "{{active_now}}"},
 }
+#: Parts of which a checkpoint's row does not always tell enough.
+_TOLD = frozenset({"entries", "absent"})
 
 
 class Sql:
@@ -195,6 +200,8 @@ def _spelled(text: str, counts: Mapping[str, int]) -> str:
 def _joined(parts: Parts, create: bool, waits: bool) -> str:
     names, ahead = parts.names, "head" in parts.names and not create
     instead: dict[str, str] = {} if waits else {"hold": _texts()["hold_free"]}
+    if create:
+        instead["rev"] = "t.rev"
     if ahead:
         instead["held"] = _texts()["held_ahead"]
     for part, nothing in _NOTHING.items():
@@ -207,11 +214,13 @@ def _joined(parts: Parts, create: bool, waits: bool) -> str:
         Part("h", "create_head" if create else "advance_head" if ahead else "move_head"),
         *(step for name, step in PARTS.items() if name in names),
         Part("u", "created" if create else "move_thread"),
-        Part("j", "remember"),
+        Part("a", "told"),
+        *([Part("j", "remember")] if "folded" not in names or names & _TOLD else []),
     ]
-    told = ["j", "u", *(["z"] if "relaxed" in names else [])]
+    told = ["a", *(["z"] if "relaxed" in names else [])]
     texts = [
         f"{step.alias} AS (\n{_expanded(_texts()[step.query], **instead)}\n)" for step in steps
     ]
-    text = "WITH " + ", ".join(texts) + "\nSELECT j.*, u.incarnation FROM " + ", ".join(told)
+    answer = _expanded(_texts()["answer"], **instead)
+    text = "WITH " + ", ".join(texts) + f"\n{answer} FROM " + ", ".join(told)
     return _spelled(text, dict(parts.few))

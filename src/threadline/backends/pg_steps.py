@@ -30,6 +30,7 @@ from threadline.backends import pg_values
 from threadline.backends.journal import without_popped, write_popped
 from threadline.backends.pg_commit import (
     ATTEMPTS,
+    JOURNAL_US,
     Commits,
     Raced,
     Row,
@@ -155,7 +156,7 @@ class _Steps:
     async def _erase(self) -> Commit:
         if self._commits.relaxed:
             await self._do("relax")
-        await self._do("erase_content")
+        await self._do("erase_content", **self._asked())
         (row,) = await self._do("erase_thread", now=self._commits.now())
         return await self._remember(row)
 
@@ -217,6 +218,9 @@ class _Steps:
         found = await self._do("copy_entries", **origin, last_seq=last_seq, until=source.until)
         return len(found), sum(row["seq"] > last_seq for row in found)
 
+    def _asked(self) -> dict[str, Any]:
+        return {"now": self._commits.now(), "asked": JOURNAL_US}
+
     async def _rename(self, facts: Row | None) -> None:
         renames = dict(self._batch.renames)
         if not renames:
@@ -234,7 +238,9 @@ class _Steps:
             return 0
         head = facts["head_version"] if facts else 0
         versions = list(drop.versions)
-        dropped = await self._do("drop_checkpoints", versions=versions, head_version=head)
+        dropped = await self._do(
+            "drop_checkpoints", versions=versions, head_version=head, **self._asked()
+        )
         log, start = ([each[n] for each in drop.rows] for n in range(2))
         await self._do("drop_rows", log=log, start=start)
         await self._do("drop_blobs", ids=list(drop.blobs), seen=drop.seen)

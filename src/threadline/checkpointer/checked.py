@@ -17,7 +17,10 @@ from threadline.errors import NotStorableError
 from threadline.texts import KEY_BYTES, check_text
 
 #: What a batch that copies a whole thread, or erases one, may say.
-_ALL = {"key", "names", "user", "ns", "namespace", "op_id", "kind", "incarnation", "requires_slots"}
+_ALL = {
+    *("key", "names", "user", "ns", "namespace", "op_id", "fresh", "kind", "incarnation"),
+    "requires_slots",
+}
 _COPYING = _ALL | {"create", "thread", "copy"}
 _ERASING = _ALL | {"erase", "requires", "expected", "last_version", "assumes_gc", "assumes_rev"}
 #: A text, what it is called, and the most bytes that it may have (None: any number).

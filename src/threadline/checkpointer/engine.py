@@ -13,6 +13,7 @@ from threadline import clock, telemetry
 from threadline.backend import (
     Backend,
     Batch,
+    CheckpointRow,
     Commit,
     Expected,
     Reason,
@@ -171,14 +172,16 @@ class Engine:
 
         op_id: 32 hexadecimal digits, new when None. Raises TypeError, ValueError.
         """
+        row: CheckpointRow | None = parts.get("checkpoint")
         return Batch(
             key=await self.key(address),
             names=(address.tenant, address.app, address.thread_id),
             user=address.user,
             ns=address.ns_key,
             namespace=address.namespace,
-            op_id=read_op_id(op_id),
+            op_id=read_op_id(op_id, row.version if row else 0),
             kind=kind,
+            fresh=op_id is None,
             incarnation=clock.random_bytes(16),
             requires_slots=(*fence(address), *requires_slots),
             **parts,
@@ -200,13 +203,14 @@ def fence(address: Address) -> tuple[SlotIs, ...]:
     return (SlotIs(LEASE, LEASE_KEY, address.lease.encode()),)
 
 
-def read_op_id(op_id: str | None) -> bytes:
-    """The 16 bytes of a caller's `op_id` (32 hexadecimal digits, e.g. a UUID), or new ones.
+def read_op_id(op_id: str | None, version: int = 0) -> bytes:
+    """The 16 bytes of a caller's `op_id` (32 hexadecimal digits, e.g. a UUID), or new ones, which name the version that
+    the commit writes, if it writes one: so a store need not note them anywhere else.
 
     Raises TypeError, ValueError.
     """
     if op_id is None:
-        return clock.new_id_bytes()
+        return clock.new_id_of(version)
     if not isinstance(op_id, str):
         raise TypeError(f"op_id must be a str, not {type(op_id).__name__}")
     try:

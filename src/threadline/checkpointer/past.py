@@ -21,7 +21,7 @@ from threadline.backend import (
     ThreadPut,
     ThreadRow,
 )
-from threadline.checkpointer.engine import ATTEMPTS, Engine, kinds, read_op_id, refuse
+from threadline.checkpointer.engine import ATTEMPTS, Engine, kinds, refuse
 from threadline.checkpointer.reads import Reads, as_checkpoint
 from threadline.checkpointer.snapshot import open_doc, read_metadata
 from threadline.codec.digest import checkpoint_digest
@@ -90,7 +90,7 @@ class Past:
         op_id: str | None,
     ) -> Checkpoint:
         """Make the state that `to` points at the head again, as a new checkpoint."""
-        key, operation = await self._engine.key(address), read_op_id(op_id)
+        key = await self._engine.key(address)
         for _ in range(ATTEMPTS):
             try:
                 target = await self._found(to, key)
@@ -115,7 +115,7 @@ class Past:
             batch = await self._engine.batch(
                 address,
                 "rollback",
-                operation.hex(),
+                op_id,
                 expected=_expected(expected, now),
                 last_version=now.last_version,
                 marks=now.marks,
@@ -156,7 +156,6 @@ class Past:
                 f"thread {thread_id!r} cannot be forked into itself; to go back to an old state use rollback"
             )
         key, new_key = await self._engine.key(source), await self._engine.key(into)
-        operation = read_op_id(op_id)
         for _ in range(ATTEMPTS):
             try:
                 head = await self._found(source, key)
@@ -173,8 +172,9 @@ class Past:
             marks = await self._copied_marks(source, key, head, doc)
             doc = dataclasses.replace(doc, ends=tuple((log, marks[log].end) for log, _ in doc.ends))
             row = self._row(into, doc, there, "fork", metadata, marks)
-            batch = await self._fork_batch(source, into, head, there, row, marks, metadata, key)
-            batch = dataclasses.replace(batch, op_id=operation)
+            batch = await self._fork_batch(
+                source, into, head, there, row, marks, metadata, key, op_id
+            )
             try:
                 commit = await self._engine.commit(batch)
             except Refused as refused:
@@ -199,6 +199,7 @@ class Past:
         marks: Sequence[Mark],
         metadata: dict[str, Any],
         key: bytes,
+        op_id: str | None,
     ) -> Batch:
         thread, old = head.thread, _row(head)
         if thread is None:
@@ -214,7 +215,7 @@ class Past:
         return await self._engine.batch(
             into,
             "fork",
-            None,
+            op_id,
             create=True,
             expected=Expected(life, 0),
             last_version=there.last_version,

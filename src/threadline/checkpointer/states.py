@@ -54,7 +54,6 @@ class _Put:
     key: bytes
     options: PutOptions
     expected: Expected | None
-    op_id: bytes
     entries: tuple[EntryPut, ...]
     lineage: ThreadPut | None
     draft: Callable[[Ground], Plan]
@@ -95,7 +94,6 @@ class States:
                 key,
                 options,
                 expected,
-                read_op_id(options.op_id),
                 encode_entries(engine, options.messages, None, "replace"),
                 lineage,
                 draft,
@@ -142,7 +140,6 @@ class States:
                 key,
                 dataclasses.replace(options, kind="append"),
                 _expected(options.expected, None),
-                read_op_id(options.op_id),
                 encode_entries(self._engine, options.messages, None, "replace"),
                 None,
                 draft,
@@ -158,9 +155,8 @@ class States:
             return Plan(NONE, b"{}", list(ground.marks))
 
         expected = _expected(options.expected, None)
-        op_id = read_op_id(options.op_id)
         options = dataclasses.replace(options, kind="clear")
-        put = _Put(address, key, options, expected, op_id, (), None, draft)
+        put = _Put(address, key, options, expected, (), None, draft)
         there = ground.snapshot is not None and not ground.snapshot.cleared
         return await (self._write(put) if there else self._made_before(put))
 
@@ -221,8 +217,10 @@ class States:
             key=put.key,
             names=(address.tenant, address.app, address.thread_id),
             user=address.user,
-            op_id=put.op_id,
+            # A refused one was not made: the next is another operation, unless the caller says which it is.
+            op_id=read_op_id(options.op_id, checkpoint.version),
             kind=options.kind,
+            fresh=options.op_id is None,
             ns=address.ns_key,
             namespace=address.namespace,
             create=ground.version == 0,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from threadline.testing.contract_copies import CopyContract
 from threadline.testing.contract_history import BasesContract, HistoryContract
+from threadline.testing.contract_made_ids import MadeIdContract
 from threadline.testing.contract_messages import (
     DeletedLogContract,
     MessagesContract,
@@ -41,5 +42,6 @@ class CheckpointerContract(
     StoreContract,
     StoreTextsContract,
     RetryContract,
+    MadeIdContract,
 ):
     """What every checkpointer must do. Override the fixture `checkpointer` with a new one on an empty store."""

@@ -63,11 +63,12 @@ NEWEST = RetentionPolicy(
 each_write = pytest.mark.parametrize("write", [pytest.param(w, id=n) for n, w in WRITES.items()])
 
 
-async def _prepare(face: Face) -> None:
+async def prepare(face: Face) -> None:
+    """A thread with a version and two messages."""
     await face.aput_state(at(), {"n": 1}, messages=said("one", "two"))
 
 
-async def _meanwhile(face: Face) -> None:
+async def meanwhile(face: Face) -> None:
     """Another writer moves everything on, so that doing anything twice would show."""
     await face.aput_state(at(), {"n": 7}, messages=said("one", "two", "three"))
     await face.aput_thread(at(), ThreadInfo(thread_id="t", thread_name="meanwhile"))
@@ -82,7 +83,7 @@ class RetryContract(FaceTests):
         self, face: Face, write: Callable[[Face, str], Any]
     ) -> None:
         """At once, and through another checkpointer."""
-        await _prepare(face)
+        await prepare(face)
         op_id = clock.new_id()
         first = await write(face, op_id)
         before = await picture(face, at()), await face.store.aread(at())
@@ -96,10 +97,10 @@ class RetryContract(FaceTests):
         self, face: Face, write: Callable[[Face, str], Any]
     ) -> None:
         """However late: what others wrote meanwhile stays."""
-        await _prepare(face)
+        await prepare(face)
         op_id = clock.new_id()
         first = await write(face, op_id)
-        await _meanwhile(face)
+        await meanwhile(face)
         before = await picture(face, at()), await slots_of(face, at())
         again = await write(face, op_id)
         assert _result(again) == _result(first)
@@ -118,7 +119,7 @@ class RetryContract(FaceTests):
 
     async def test_p1_a_retry_of_a_loaded_state(self, face: Face) -> None:
         """A state that carries a base, put twice with one op_id, is put once; then it goes on."""
-        await _prepare(face)
+        await prepare(face)
         state = await face.aget_state(at())
         twin = state.copy()
         op_id = clock.new_id()
@@ -158,7 +159,7 @@ class RetryContract(FaceTests):
 
     async def test_p1_a_repeated_naming_answers_what_it_named(self, face: Face) -> None:
         """Also when the head that it named is the head no more."""
-        await _prepare(face)
+        await prepare(face)
         op_id = clock.new_id()
         first = await face.aname_checkpoint(at(), "x", op_id=op_id)
         await face.aput_state(at(), {"n": 9})
@@ -173,14 +174,14 @@ class RetryContract(FaceTests):
     ) -> None:
         """As the first time; of a version that was pruned it takes 0 bytes, and the store knows no more than the call
         says. Another operation is refused, and nothing is done twice."""
-        await _prepare(face)
+        await prepare(face)
         await face.aput_state(at(), {"n": 2}, name="old")
         op_id = clock.new_id()
         first = await past(face, op_id)
         if gone == "deleted":
             await face.adelete_thread(at())
         else:
-            await _meanwhile(face)
+            await meanwhile(face)
             if await face.aget_thread(at("u")):
                 await face.aput_state(at("u"), {"n": 8})
             await face.aprune({}, NEWEST)
@@ -201,11 +202,11 @@ class RetryContract(FaceTests):
 
     async def test_p1_a_put_with_a_base_is_told_it_again(self, face: Face) -> None:
         """Also when its version was pruned: what it was put onto is what it carries."""
-        await _prepare(face)
+        await prepare(face)
         op_id = clock.new_id()
         put = partial(face.aput_state, at(run_id="r"), {"n": 2}, name="x", expected_version=1)
         first = await put(op_id=op_id)
-        await _meanwhile(face)
+        await meanwhile(face)
         await face.aprune({}, NEWEST)
         assert _result(await put(op_id=op_id)) == {**_result(first), "bytes": 0}
 

@@ -140,10 +140,26 @@ SELECT s.key
 -- One version.
 -- part: of put
 INSERT INTO tl.checkpoints (thread, ns, version, parent_version, base, based, kind, ext_id, name, run_id, refs,
-                            blob_refs, digest, key_id, bytes, created_at, terms, payload)
+                            blob_refs, digest, key_id, bytes, created_at, terms, payload, op, rev, first_seq)
 SELECT t.thread, :ns, :version, :parent_version, :base, :based, :state_kind, :ext_id, :name, :run_id, :refs,
-       :blob_refs, :digest, nullif(:key_id, 0), :bytes, coalesce(:created_at, t.at), :terms, :payload
+       :blob_refs, :digest, nullif(:key_id, 0), :bytes, coalesce(:created_at, t.at), :terms, :payload,
+       {{op}}, {{rev}}, {{op_seq}}
   FROM {{held}}
+
+-- op --
+-- By what a commit is known again that its checkpoint's row tells of.
+-- part: of put
+:op::bigint
+
+-- rev --
+-- The number that the commit is given.
+-- part: of put
+t.rev + 1
+
+-- op_seq --
+-- The position before its first entry.
+-- part: of put
+t.last_seq
 
 -- put_rows --
 -- Items of logs; in place when a row begins there already.
@@ -299,13 +315,27 @@ SELECT t.thread, t.rev, t.at, t.incarnation FROM {{held}}
 -- part: of put
 (SELECT count(*) FROM e WHERE e.seq > t.last_seq)
 
+-- told --
+-- What the commit did.
+-- part: of put
+SELECT u.*, {{first_seq}}::bigint AS first_seq, {{seqs}}::bigint[] AS seqs, {{slots}}::boolean[] AS slots FROM u
+
 -- remember --
--- What the commit did, for those who make it again.
+-- The same, for those who make it again.
 -- part: of put
 INSERT INTO tl.journal (thread, op_id, rev, kind, at, version, first_seq, seqs, slots, removed, popped)
-SELECT u.thread, :op_id, u.rev, :kind, u.at, :about, {{first_seq}}, {{seqs}}, {{slots}}, :removed, :popped
-  FROM u
-RETURNING uuid_send(op_id) AS op_id, rev, at, first_seq, seqs, slots
+SELECT a.thread, :op_id, a.rev, :kind, a.at, :about, a.first_seq, a.seqs, a.slots, :removed, :popped
+  FROM a {{unless}}
+
+-- unless --
+-- Only what its checkpoint's row does not tell.
+-- part: of put
+ WHERE a.seqs IS NOT NULL OR a.slots IS NOT NULL
+
+-- answer --
+-- What is answered; it holds the op_id, since commits that are sent together are told apart by it.
+-- part: of put
+SELECT uuid_send(:op_id::uuid) AS op_id, a.rev, a.at, a.first_seq, a.seqs, a.slots, a.incarnation
 
 -- first_seq --
 -- The position before the first new entry.
@@ -345,12 +375,19 @@ SELECT FROM tl.threads WHERE thread = :thread FOR NO KEY UPDATE
 SELECT FROM tl.threads WHERE thread = :thread FOR SHARE
 
 -- find_operation --
--- What an operation did, if it was committed before.
-SELECT j.rev, j.at, coalesce(j.incarnation, t.incarnation) AS incarnation, j.version, j.first_seq, j.seqs, j.slots,
-       j.removed, j.popped
-  FROM tl.journal AS j
-  JOIN tl.threads AS t ON t.thread = j.thread
- WHERE j.thread = :thread AND j.op_id = :op_id
+-- What an operation did, if it was committed before: as the journal says, else the checkpoint that its op_id names. In one
+-- statement, since the one may become the other meanwhile.
+SELECT o.rev, o.at, coalesce(o.incarnation, t.incarnation) AS incarnation, o.version, o.first_seq, o.seqs, o.slots,
+       o.removed, o.popped
+  FROM (SELECT 0 AS place, j.rev, j.at, j.incarnation, j.version, j.first_seq, j.seqs, j.slots, j.removed, j.popped
+          FROM tl.journal AS j
+         WHERE j.thread = :thread AND j.op_id = :op_id
+         UNION ALL
+        SELECT 1, c.rev, c.created_at, NULL, c.version, c.first_seq, NULL, NULL, NULL, NULL
+          FROM tl.checkpoints AS c
+         WHERE c.thread = :thread AND c.ns = :ns AND c.version = :named::bigint AND c.op = :op::bigint) AS o
+  JOIN tl.threads AS t ON t.thread = :thread
+ ORDER BY o.place LIMIT 1
 
 -- find_popped --
 -- The commits of a thread that answered entries.
@@ -512,10 +549,23 @@ UPDATE tl.checkpoints AS c SET name = n.name
 RETURNING c.version
 
 -- drop_checkpoints --
--- Versions go; the head's never.
-DELETE FROM tl.checkpoints AS c
- WHERE c.thread = :thread AND c.ns = :ns AND c.version = ANY (:versions::bigint[]) AND c.version <> :head_version
-RETURNING c.version
+-- Versions go; the head's never. What their rows told of commits, the journal tells from now on.
+WITH c AS (
+         DELETE FROM tl.checkpoints AS x
+          WHERE x.thread = :thread AND x.ns = :ns AND x.version = ANY (:versions::bigint[]) AND x.version <> :head_version
+         RETURNING x.*),
+     k AS ({{keep_results}})
+SELECT c.version FROM c
+
+-- keep_results --
+-- The results of commits whose checkpoints go, unless nobody asks for them again.
+-- part: of other statements
+INSERT INTO tl.journal (thread, op_id, rev, kind, at, version, first_seq)
+SELECT c.thread, encode(int8send(c.version) || int8send(c.op), 'hex')::uuid, c.rev, c.kind, c.created_at, c.version,
+       c.first_seq
+  FROM c
+ WHERE c.op IS NOT NULL AND c.created_at >= coalesce(:now::bigint, {{clock}}) - :asked::bigint
+    ON CONFLICT DO NOTHING
 
 -- drop_rows --
 -- Rows that no checkpoint needs.
@@ -587,8 +637,9 @@ VALUES (:thread, :ns, :kind, :slot, nullif(:key_id::integer, 0),
 DELETE FROM tl.slots AS s WHERE s.thread = :thread AND s.ns = :ns AND s.kind = :kind AND s.key = :slot
 
 -- erase_content --
--- Erasing a thread: everything that stands under its key, in one statement.
-WITH c AS (DELETE FROM tl.checkpoints AS x WHERE x.thread = :thread),
+-- Erasing a thread: everything that stands under its key, in one statement, but for the results of its commits.
+WITH c AS (DELETE FROM tl.checkpoints AS x WHERE x.thread = :thread RETURNING x.*),
+     k AS ({{keep_results}}),
      l AS (DELETE FROM tl.log_rows AS x WHERE x.thread = :thread),
      b AS (DELETE FROM tl.blobs AS x WHERE x.thread = :thread),
      e AS (DELETE FROM tl.entries AS x WHERE x.thread = :thread),

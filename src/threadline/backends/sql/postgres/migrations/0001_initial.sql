@@ -59,12 +59,17 @@ CREATE TABLE tl.heads (
 -- One version of one namespace's state, in few bytes: there is one for each put. `kind`: NULL is put. `parent_version`:
 -- NULL is the version before, 0 none. `based`: NULL when `base` is the parent. `key_id`: NULL is 0. `refs`: log, start, end,
 -- log, start, end, ... with commas between (an array takes 20 bytes before its first number); `blob_refs`: 16 bytes each.
+-- `op`: the second half of the op_id of the commit that wrote it, where the first half is the version; NULL where it is
+-- another, which the journal has. Beside it what else a retry must be told: `rev`, and `first_seq` as in the journal.
 CREATE TABLE tl.checkpoints (
     thread bigint NOT NULL,
     version bigint NOT NULL,
     created_at bigint NOT NULL,
     parent_version bigint,
     base bigint,
+    op bigint,
+    rev bigint,
+    first_seq bigint,
     bytes integer NOT NULL,
     key_id integer,
     based boolean,
@@ -157,7 +162,8 @@ CREATE TABLE tl.slots (
 ) by thread ();
 ALTER TABLE tl.slots ALTER COLUMN payload SET STORAGE EXTERNAL;
 
--- One row a commit. `kind`: NULL is put. What a retry with the same op_id must be told and nothing else knows:
+-- One row a commit, but for those that a checkpoint's row tells of (`op`). `kind`: NULL is put. What a retry with the same
+-- op_id must be told and nothing else knows:
 -- `first_seq` and `seqs` (NULL: the entries follow `first_seq` one by one), `slots` (NULL: all were written), `removed`,
 -- `popped` (JSON); `incarnation`: NULL is the thread's own. Kept for 24 h at least.
 CREATE TABLE tl.journal (
