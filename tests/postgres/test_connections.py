@@ -113,6 +113,22 @@ async def test_that_nobody_gave_an_address_is_said(nobody: pytest.MonkeyPatch) -
         await checkpointer.arelease()
 
 
+async def test_a_process_whose_user_has_no_name(nobody: pytest.MonkeyPatch) -> None:
+    def unknown(number: int) -> Any:
+        raise KeyError(f"getpwuid(): uid not found: {number}")
+
+    nobody.setattr("pwd.getpwuid", unknown)
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        nobody.delenv(name, raising=False)
+    checkpointer = PgCheckpointer("postgresql://127.0.0.1:1/db")
+    with pytest.raises((ValueError, UnavailableError), match=r"PostgreSQL.*(PGUSER|[Uu]ser)"):
+        await checkpointer.aget_state(CONFIG)
+    nobody.setenv("PGUSER", "me")
+    with pytest.raises(UnavailableError, match="Connect call failed"):
+        await checkpointer.aget_state(CONFIG)
+    await checkpointer.arelease()
+
+
 @pytest.mark.parametrize("way", ["dsn", "pool", "config", "DATABASE_URL", "PGHOST"])
 async def test_an_address_that_was_given_is_not_denied(
     way: str, nobody: pytest.MonkeyPatch

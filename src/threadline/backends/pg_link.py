@@ -289,6 +289,11 @@ async def _connect(*arguments: Any, **options: Any) -> Connection:
     making = asyncio.ensure_future(asyncpg.connect(*arguments, **options))
     try:
         return await asyncio.shield(making)
+    except KeyError:  # Of the system's list of users; the driver asks it for a name.
+        raise ValueError(
+            "PostgreSQL cannot be connected to like this: no user is named (in the address, or as PGUSER), and the "
+            "user that this process runs as has no name"
+        ) from None
     except asyncio.CancelledError:
         _unwanted.add(making)
         making.add_done_callback(_let_go)
