@@ -247,6 +247,8 @@ class Batch:
     their span. `forget`: ids of entries that leave what earlier commits of the thread answered (`Commit.popped`).
     `renames`: (version, name) of checkpoints to name; one that is not there is refused as CONFLICT.
     `requires_slots`: refused as FENCED unless each holds. `erase`: the thread goes, leaving a row without names.
+    `idempotent`: it only writes slots that are not there, into a life of the thread that it `requires`, and to do so
+    twice does no harm: its result is not remembered, and the same `op_id` commits it again.
     """
 
     key: bytes
@@ -285,6 +287,7 @@ class Batch:
     copy: CopyFrom | None = None
     drop: Drop | None = None
     erase: bool = False
+    idempotent: bool = False
 
     @property
     def about(self) -> int | None:

@@ -119,6 +119,21 @@ def test_writes_that_come_later_complete_those_that_are_settled(saver: Threadlin
     assert slots(saver) == 3
 
 
+def test_a_call_that_comes_again_changes_nothing(saver: ThreadlineSaver) -> None:
+    """As after a lost reply: nothing remembers that regular writes were put."""
+    grow(saver, 2)
+    for _ in range(2):
+        write(saver, 2, "mine", task="another")
+        write(saver, 1, [said(1)])  # What it wrote is settled.
+    mine = [("another", "m", "mine")]
+    assert saver.get_tuple(at(2)).pending_writes == mine  # type: ignore[union-attr]
+    is_whole(saver, 1)
+    put(saver, 3, 2, {"m": [said(1), said(2)]})
+    is_whole(saver, 1)
+    assert saver.get_tuple(at(2)).pending_writes == mine  # type: ignore[union-attr]
+    assert saver.checkpointer.verify(THREAD).ok
+
+
 @pytest.mark.parametrize("gone", [[2], [6], [5, 6], [1, 3], [2, 3, 4, 5, 6], [1, 2, 4]])
 def test_what_stays_keeps_its_writes(saver: ThreadlineSaver, gone: list[int]) -> None:
     grow(saver, 6)

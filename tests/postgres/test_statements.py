@@ -25,9 +25,10 @@ def statements(sql: Sql) -> Iterator[tuple[str, Statement]]:
         if name not in _UTILITY and query.scan is None:
             yield name, sql[name]
     everything = frozenset(PARTS) | {"fence", "relaxed", "head", "said", "absent", "folded"}
-    for names in (everything, *(everything - {part} for part in everything), frozenset[str]()):
+    others: list[frozenset[str]] = [frozenset(), frozenset({"slots", "absent", "forgotten"})]
+    for names in (everything, *(everything - {part} for part in everything), *others):
         for count in (1, FEW, FEW + 1):
-            parts = Parts.of({name: count * (name in names) for name in everything})
+            parts = Parts.of({name: count * (name in names) for name in everything | names})
             about = f"{count} of {sorted(names)}"
             yield f"put {about}", sql.put(parts)
             yield f"put together {about}", sql.put(parts, waits=False)

@@ -280,7 +280,8 @@ def remember(
         message_count=sum(len(each.entries) for each in thread.spaces.values()),
         checkpoint_count=sum(len(each.checkpoints) for each in thread.spaces.values()),
     )
-    thread.journal[batch.op_id] = commit
+    if not batch.idempotent:
+        thread.journal[batch.op_id] = commit
     if thread.rev % TRIM_EVERY == 0:
         trim_journal(thread, commit.at)
         trim_retired(threads, retired, commit.at)

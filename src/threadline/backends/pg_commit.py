@@ -157,6 +157,7 @@ class Commits:
                 "slots": len(slots),
                 "absent": sum(put.mode == "if_absent" for put in slots),
                 "folded": is_folded(batch),
+                "forgotten": batch.idempotent,
                 "gone_slots": len(gone),
                 "info": info,
                 "thread_terms": len(said.terms) if said is not None and info else 0,

@@ -9,7 +9,7 @@ of things the batch holds and how many, never on their content.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from functools import cache
 from typing import Any, Literal, NamedTuple
 
@@ -72,8 +72,8 @@ FEW = 2
 
 class Parts(NamedTuple):
     """What the statement of a put has to hold: names of `PARTS`, and "head" (there is one already), "said" (something
-    of the thread), "fence", "relaxed", "absent" (some slots are written only then) and "folded" (the checkpoint's row
-    tells of the commit); and of parts that are few rows, how many."""
+    of the thread), "fence", "relaxed", "absent" (some slots are written only then), "folded" (the checkpoint's row
+    tells of the commit) and "forgotten" (nothing does); and of parts that are few rows, how many."""
 
     names: frozenset[str]
     few: tuple[tuple[str, int], ...] = ()
@@ -197,6 +197,10 @@ def _spelled(text: str, counts: Mapping[str, int]) -> str:
     return _ROWS.sub(values, text)
 
 
+def _is_journaled(names: Set[str]) -> bool:
+    return "forgotten" not in names and ("folded" not in names or bool(names & _TOLD))
+
+
 def _joined(parts: Parts, create: bool, waits: bool) -> str:
     names, ahead = parts.names, "head" in parts.names and not create
     instead: dict[str, str] = {} if waits else {"hold": _texts()["hold_free"]}
@@ -215,7 +219,7 @@ def _joined(parts: Parts, create: bool, waits: bool) -> str:
         *(step for name, step in PARTS.items() if name in names),
         Part("u", "created" if create else "move_thread"),
         Part("a", "told"),
-        *([Part("j", "remember")] if "folded" not in names or names & _TOLD else []),
+        *([Part("j", "remember")] if _is_journaled(names) else []),
     ]
     told = ["a", *(["z"] if "relaxed" in names else [])]
     texts = [

@@ -235,7 +235,8 @@ def _remember(db: sqlite3.Connection, batch: Batch, thread: int, commit: Commit)
         "kind": None if batch.kind == "put" else batch.kind,
         "at": commit.at,
     }
-    db.execute(SQL["add_journal"], {**row, **result_columns(commit)})
+    if not batch.idempotent:
+        db.execute(SQL["add_journal"], {**row, **result_columns(commit)})
     if commit.rev % _TRIM_EVERY == 0:
         db.execute(SQL["trim_journal"], {"thread": thread, "before": commit.at - JOURNAL_US})
     if commit.rev % _TRIM_EVERY == 0 or batch.erase:

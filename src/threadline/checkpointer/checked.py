@@ -16,12 +16,13 @@ from threadline.codec.searchtext import is_words
 from threadline.errors import NotStorableError
 from threadline.texts import KEY_BYTES, check_text
 
-#: What a batch that copies a whole thread, or erases one, may say.
+#: What a batch that copies a whole thread, erases one, or may come twice, may say.
 _ALL = {
     *("key", "names", "user", "ns", "namespace", "op_id", "fresh", "kind", "incarnation"),
     "requires_slots",
 }
 _COPYING = _ALL | {"create", "thread", "copy"}
+_IDEMPOTENT = _ALL | {"requires", "slots", "idempotent"}
 _ERASING = _ALL | {"erase", "requires", "expected", "last_version", "assumes_gc", "assumes_rev"}
 #: A text, what it is called, and the most bytes that it may have (None: any number).
 Text = tuple[object, str, int | None]
@@ -90,6 +91,13 @@ def _check_together(batch: Batch) -> None:
         _check_alone(batch, "copies a whole thread", _COPYING)
     if batch.erase:
         _check_alone(batch, "erases a thread", _ERASING)
+    if batch.idempotent:
+        _check_alone(batch, "is idempotent", _IDEMPOTENT)
+        if batch.requires is None or any(put.mode != "if_absent" for put in batch.slots):
+            raise ValueError(
+                "a batch that is idempotent says which incarnation of the thread it `requires`, and writes its slots "
+                "`if_absent`"
+            )
     if (row := batch.checkpoint) is not None:
         if batch.expected is None:
             raise ValueError("a batch with a checkpoint says which head it `expected`")

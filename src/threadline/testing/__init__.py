@@ -32,6 +32,7 @@ pytest.register_assert_rewrite(
     f"{__name__}.contract_threads",
     f"{__name__}.contract_tenancy",
     f"{__name__}.contract_retry",
+    f"{__name__}.contract_slots",
     f"{__name__}.contract_store",
     f"{__name__}.contract_values",
     f"{__name__}.contract_past",

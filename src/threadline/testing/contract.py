@@ -13,6 +13,7 @@ from threadline.testing.contract_messages import (
 from threadline.testing.contract_past import ForkContract, PastContract, TransferContract
 from threadline.testing.contract_retry import RetryContract
 from threadline.testing.contract_search import SearchContract
+from threadline.testing.contract_slots import SlotContract
 from threadline.testing.contract_states import StateClassContract, StatesContract
 from threadline.testing.contract_store import StoreContract
 from threadline.testing.contract_tenancy import NamesContract, TenancyContract
@@ -40,6 +41,7 @@ class CheckpointerContract(
     NamesContract,
     ValuesContract,
     StoreContract,
+    SlotContract,
     StoreTextsContract,
     RetryContract,
     MadeIdContract,

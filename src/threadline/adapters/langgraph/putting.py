@@ -244,6 +244,7 @@ class Puts:
             create=life is None if create is None else create,
             requires=life,
             slots=tuple(puts),
+            idempotent=life is not None and not create and not special,
         )
         try:
             commit = await store.acommit(batch)
