@@ -95,6 +95,7 @@ _NOTHING = {
     "folded": {"op": "NULL", "rev": "NULL", "op_seq": "NULL", "unless": ""},
     "entries": {"fresh": "0", "first_seq": "NULL", "seqs": "NULL", "op_seq": "NULL"},
     "absent": {"slots": "NULL"},
+    "forgotten": {"looked": ""},
     "slots": {"slots": ":slots_done::boolean[]"},
     "fence": {"fence": "true"},
     "said": {"said": "", "active": "{{active_now}}"},

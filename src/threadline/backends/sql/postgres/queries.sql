@@ -224,13 +224,20 @@ INSERT INTO tl.slots AS s (thread, ns, kind, key, key_id, expires_at, meta, payl
 SELECT t.thread, :ns, n.kind, n.key, nullif(n.key_id, 0), coalesce(t.at + n.ttl, n.expires_at), n.meta, n.payload
   FROM {{held}}, unnest(:slot_kind::text[], :slot_key::bytea[], :slot_key_id::integer[], :slot_expires_at::bigint[],
                     :slot_ttl::bigint[], :slot_meta::bytea[], :slot_payload::bytea[])
-       AS n (kind, key, key_id, expires_at, ttl, meta, payload)
+       AS n (kind, key, key_id, expires_at, ttl, meta, payload) {{looked}}
     ON CONFLICT (thread, ns, kind, key) DO UPDATE
    SET key_id = excluded.key_id, expires_at = excluded.expires_at, meta = excluded.meta, payload = excluded.payload
  WHERE s.expires_at <= coalesce(:now::bigint, {{clock}})
     OR NOT EXISTS (SELECT FROM unnest(:absent_kind::text[], :absent_key::bytea[]) AS a (kind, key)
                     WHERE a.kind = excluded.kind AND a.key = excluded.key)
 RETURNING s.kind, s.key
+
+-- looked --
+-- True, after a look at the slot before it. PostgreSQL frees the room of deleted rows in a page when it reads the page,
+-- not when it inserts into it: slots that come and go would fill one page after the other.
+-- part: of put
+WHERE coalesce((SELECT x.key FROM tl.slots AS x WHERE x.thread = :thread AND x.ns = :ns AND x.kind = n.kind
+                  AND x.key < n.key ORDER BY x.key DESC LIMIT 1), '') <> n.key
 
 -- delete_slots --
 -- Slots that the commit requires to be there, and takes away.
