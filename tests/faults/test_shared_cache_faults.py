@@ -191,7 +191,7 @@ async def test_p11_a_cache_that_does_not_answer_is_left_alone(
 async def test_p11_a_cache_that_is_dead_from_the_start_and_comes_later(rig: Rig) -> None:
     """Used as soon as it answers."""
     rig.server.stop()
-    checkpointer = rig.process()
+    checkpointer = rig.process(timeout=1.0)
     async with checkpointer:
         for _ in range(6):
             await rig.use(checkpointer)
@@ -200,7 +200,7 @@ async def test_p11_a_cache_that_is_dead_from_the_start_and_comes_later(rig: Rig)
         checkpointer._engine.shared._breaker._until = 0.0  # type: ignore[union-attr]
         await rig.use(checkpointer)
         assert counts(checkpointer)["breaker"] == "closed"
-        reader = rig.process(local=False)
+        reader = rig.process(local=False, timeout=1.0)
         await rig.use(reader)
         assert counts(reader)["hits"] > 0
 
