@@ -32,6 +32,7 @@ from threadline.codec.searchtext import words
 from threadline.codec.terms import matches, terms_of
 from threadline.history.delta import appended, pieces_of, place, positions
 from threadline.history.diff import changes
+from threadline.history.freeing import joined
 from threadline.history.logs import Growth, Mark, read_marks, write_marks
 from threadline.history.retention import Meta, decide
 from threadline.history.snapshot import Snapshot
@@ -78,6 +79,7 @@ __all__ = [
     "expand",
     "extend",
     "item_digest",
+    "joined",
     "matches",
     "pieces_of",
     "place",

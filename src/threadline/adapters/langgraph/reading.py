@@ -35,7 +35,6 @@ from threadline.adapters.langgraph.spans import (
     Place,
     Spans,
     config_of,
-    joined,
 )
 from threadline.adapters.langgraph.writes import KIND as WRITE
 from threadline.adapters.langgraph.writes import (
@@ -57,6 +56,7 @@ from threadline.store import (
     Slot,
     SlotQuery,
     Store,
+    joined,
     read_marks,
 )
 

@@ -9,8 +9,8 @@ from threading import Lock
 
 from threadline import CorruptionError
 from threadline.adapters.langgraph.document import FIELDS, Skeleton, SkeletonAt
-from threadline.adapters.langgraph.spans import Place, Spans, joined
-from threadline.store import Row, Store
+from threadline.adapters.langgraph.spans import Place, Spans
+from threadline.store import Row, Store, joined
 
 #: How many are remembered.
 SKELETONS = 1000

@@ -76,14 +76,3 @@ def covers(ranges: Iterable[Range], wanted: Range) -> bool:
     return any(
         r.log == wanted.log and r.start <= wanted.start and wanted.end <= r.end for r in ranges
     )
-
-
-def joined(ranges: Iterable[Range]) -> list[Range]:
-    """The same positions in fewest ranges, in order."""
-    found: list[Range] = []
-    for each in sorted(set(ranges)):
-        if found and found[-1].log == each.log and found[-1].end >= each.start:
-            found[-1] = found[-1]._replace(end=max(found[-1].end, each.end))
-        else:
-            found.append(each)
-    return found
